@@ -1,0 +1,37 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is a sample worth? A small PPO actor-critic on tensors; knows neither Composer nor data."""
+
+from __future__ import annotations
+
+from composer_dataagent.agent.policy import Action, BetaPolicy
+from composer_dataagent.agent.ppo import PPOConfig, PPOStats, Rollout, make_optimizer, ppo_update
+from composer_dataagent.agent.reward import (
+    CompositeReward,
+    budget_reward,
+    composite_reward,
+    difficulty,
+    paper_reward,
+    rank01,
+    variance_weight,
+)
+from composer_dataagent.agent.state import SIGNAL_STATE_DIM, signal_state
+
+__all__ = [
+    "SIGNAL_STATE_DIM",
+    "Action",
+    "BetaPolicy",
+    "CompositeReward",
+    "PPOConfig",
+    "PPOStats",
+    "Rollout",
+    "budget_reward",
+    "composite_reward",
+    "difficulty",
+    "make_optimizer",
+    "paper_reward",
+    "ppo_update",
+    "rank01",
+    "signal_state",
+    "variance_weight",
+]

@@ -1,0 +1,64 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the policy sees of a sample when its state is the per-sample signals."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SIGNAL_STATE_DIM = 9
+# A loss above this says no more than "very wrong": 4 nats are 1.8 % for the true class.
+LOSS_CAP = 4.0
+
+
+def signal_state(
+    loss: Tensor,
+    entropy: Tensor,
+    max_prob: Tensor,
+    agreement: Tensor,
+    log_class_freq: Tensor,
+    progress: float,
+) -> Tensor:
+    """Nine numbers about a sample, from its last visit.
+
+    In order: probability of the label; probability of the predicted class; normalised entropy;
+    loss capped at 4 nats, over 4; running agreement with the label; probability of the label over
+    that of the predicted class; whether the prediction is right; log share of the label's class;
+    share of training done.
+
+    Args:
+        loss (Tensor): ``[B]`` float32 cross entropy in nats.
+        entropy (Tensor): ``[B]`` float32 in [0, 1].
+        max_prob (Tensor): ``[B]`` float32 probability of the predicted class.
+        agreement (Tensor): ``[B]`` float32 in [0, 1], a running mean of the sixth number.
+        log_class_freq (Tensor): ``[B]`` float32, log of the label's share; 0 where unknown.
+        progress (float): Share of training done, in [0, 1].
+
+    Returns:
+        Tensor: ``[B, 9]`` float32.
+
+    Raises:
+        ValueError: The tensors are not all of one shape ``[B]``.
+    """
+    columns = (entropy, max_prob, agreement, log_class_freq)
+    if loss.dim() != 1 or any(column.shape != loss.shape for column in columns):
+        shapes = [list(column.shape) for column in (loss, *columns)]
+        raise ValueError(f"signal_state needs tensors of one shape [B], got {shapes}")
+    target_prob = (-loss).exp().clamp(max=1.0)
+    relative = (target_prob / max_prob.clamp_min(torch.finfo(max_prob.dtype).tiny)).clamp(max=1.0)
+    return torch.stack(
+        [
+            target_prob,
+            max_prob,
+            entropy,
+            loss.clamp(max=LOSS_CAP) / LOSS_CAP,
+            agreement,
+            relative,
+            # Not `== 1`: the two probabilities reach us by different roundings.
+            (relative > 1 - 1e-5).float(),
+            log_class_freq,
+            torch.full_like(loss, progress),
+        ],
+        dim=1,
+    )

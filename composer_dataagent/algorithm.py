@@ -1,0 +1,803 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""``DataAgent``: Composer's events in, the rooms of this package called."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from composer.algorithms import SelectiveBackprop
+from composer.core import Algorithm, Event, State
+from composer.loggers import Logger
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from composer_dataagent import collectives
+from composer_dataagent.agent import (
+    SIGNAL_STATE_DIM,
+    budget_reward,
+    composite_reward,
+    paper_reward,
+    signal_state,
+)
+from composer_dataagent.agent.learner import Learner
+from composer_dataagent.learning_rate import follow_training_progress
+from composer_dataagent.presets import PRESETS, Preset
+from composer_dataagent.records import Records, RecordBuffer
+from composer_dataagent.report import History
+from composer_dataagent.report.facts import EpochFacts
+from composer_dataagent.selection import (
+    MISLABEL_GATE_SHARE,
+    Ledger,
+    RatioSchedule,
+    Selection,
+    Selector,
+    build_selector,
+    size_for,
+    update_agreement,
+)
+from composer_dataagent.signals import FeatureHook, Signals, detect_signals, find_head
+from composer_dataagent.streaming import Attachment, attach
+from composer_dataagent.version import __version__
+
+log = logging.getLogger(__name__)
+
+STATES = ("signals", "features", "both")
+REWARDS = {"budget": budget_reward, "paper": paper_reward}
+STATE_VERSION = 1
+# Samples scored at once at the epoch's end: bounds memory, not results.
+SCORE_CHUNK = 1 << 16
+# Independent streams of randomness, see DataAgent._generator.
+_ACTIONS, _UPDATE = 0, 1
+
+SignalsFn = Callable[[Any, Any], Signals]
+Schedule = Callable[[int, float], float]
+
+
+class DataAgent(Algorithm):
+    """Train on the samples that are worth it now, and stream only those.
+
+    Implements and goes beyond "Data Agent: Learning to Select Data via End-to-End Dynamic
+    Optimization" (arXiv 2603.07433). Runs on :attr:`.Event.FIT_START` (attaches to the streaming
+    dataset), around every forward pass (reads per-sample loss and entropy, acts, collects rewards),
+    on :attr:`.Event.BATCH_END` (PPO update) and on :attr:`.Event.EPOCH_END` (selects what the next
+    epoch serves). Nothing that the trainer, the model, metrics or other algorithms see is changed,
+    and no global random state is used: with ``ratio=1.0`` training is bit-identical to a run
+    without the algorithm.
+
+    Args:
+        ratio (float): Share of the samples that an epoch trains on, in (0, 1]. Default: ``0.5``.
+        preset (str): ``default`` (the strongest measured agent) or ``paper`` (as published, with
+            the shapes right). Arguments left at ``None`` take the preset's value.
+        selector (str | dict | Selector | None): Which rule picks the next epoch's samples: a name
+            (``composer-dataagent selectors`` lists them), ``{name: ..., **arguments}``, or an
+            object. Default: ``data_agent``.
+        state (str | None): What the policy sees of a sample: its ``signals`` (nine numbers),
+            the ``features`` that enter the model's head (the paper's state), or ``both``.
+        reward (str | None): ``budget``: minus the squared distance of action and batch rank of the
+            target; ``paper``: action times composite reward.
+        warmup_epochs (int | None): Full epochs at the start. Default: ``1``.
+        anneal (float | None): Share of training at the end that sees full epochs, in [0, 1).
+        schedule (Callable[[int, float], float] | None): ``(epoch, progress) -> ratio`` for the
+            epoch about to start, instead of ``ratio``, ``warmup_epochs`` and ``anneal``.
+        rescale (bool | None): Multiply gradients by ``1 / ratio`` in pruned epochs (the paper's
+            loss weight).
+        update_interval (int | None): Batches between PPO updates. Default: ``10``.
+        head (str | None): Dotted path of the model's head, whose input is the feature embedding.
+            Default: found by itself where ``state`` needs it.
+        signals (Callable | None): ``(outputs, batch) -> Signals(loss[B], entropy[B])`` for models
+            that are not classifiers. Default: found from the model.
+        seed (int): Seeds policy weights, exploration and selection. Default: ``0``.
+        run_dir (str | None): Folder for the machine-readable history, from which
+            ``composer-dataagent report`` makes a page. Default: no history is written.
+        class_names (list[str] | None): Names of the labels ``0, 1, ...`` for the report.
+        overwrite (bool): Replace a history that another run left in ``run_dir``. Default: ``False``.
+
+    Raises:
+        ValueError: An argument is out of its range (the message names the accepted values); at
+            FIT_START: fewer selected samples than a global batch, a head that cannot be found,
+            SelectiveBackprop or a second DataAgent in the same run.
+        TypeError: At FIT_START: the training loader does not serve a ``StreamingDataset``, or the
+            model's outputs are not understood and ``signals`` is not given.
+
+    Example:
+        .. code-block:: python
+
+            from composer import Trainer
+            from composer_dataagent import DataAgent
+
+            trainer = Trainer(..., algorithms=[DataAgent(ratio=0.5)])
+            trainer.fit()
+    """
+
+    def __init__(
+        self,
+        ratio: float = 0.5,
+        *,
+        preset: str = "default",
+        selector: str | dict[str, Any] | Selector | None = None,
+        state: str | None = None,
+        reward: str | None = None,
+        warmup_epochs: int | None = None,
+        anneal: float | None = None,
+        schedule: Schedule | None = None,
+        rescale: bool | None = None,
+        update_interval: int | None = None,
+        head: str | None = None,
+        signals: SignalsFn | None = None,
+        seed: int = 0,
+        run_dir: str | None = None,
+        class_names: list[str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        _require(preset in PRESETS, "preset", preset, f"one of {sorted(PRESETS)}")
+        chosen = {
+            name: value
+            for name, value in {
+                "state": state,
+                "reward": reward,
+                "warmup_epochs": warmup_epochs,
+                "anneal": anneal,
+                "rescale": rescale,
+                "update_interval": update_interval,
+            }.items()
+            if value is not None
+        }
+        settings: Preset = replace(PRESETS[preset], **chosen)
+        _require(settings.state in STATES, "state", settings.state, f"one of {list(STATES)}")
+        _require(settings.reward in REWARDS, "reward", settings.reward, f"one of {list(REWARDS)}")
+        _require(
+            isinstance(settings.update_interval, int) and settings.update_interval >= 1,
+            "update_interval",
+            settings.update_interval,
+            "a whole number of batches, at least 1",
+        )
+        self.ratio = ratio
+        self.preset = preset
+        self.settings = settings
+        self.schedule: Schedule = schedule or RatioSchedule(
+            ratio, settings.warmup_epochs, settings.anneal
+        )
+        self.selector = build_selector(settings.selector if selector is None else selector)
+        self.seed = seed
+        self.head = head
+        self.run_dir = run_dir
+        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        self.overwrite = overwrite
+        self._signals_fn = signals
+        self._arguments = {
+            "ratio": ratio,
+            "preset": preset,
+            "selector": selector,
+            **chosen,
+            "schedule": schedule,
+            "head": head,
+            "signals": signals,
+            "seed": seed,
+            "run_dir": run_dir,
+            "class_names": class_names,
+            "overwrite": overwrite,
+        }
+        self._loaded: dict[str, Any] | None = None
+        self._attachment: Attachment | None = None
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{k}={v!r}" for k, v in self._arguments.items() if v is not None)
+        return f"{type(self).__name__}({given})"
+
+    # ------------------------------------------------------------------ events
+
+    def match(self, event: Event, state: State) -> bool:
+        """Whether :meth:`apply` has something to do at ``event``."""
+        del state
+        return event in self._HANDLERS
+
+    def apply(self, event: Event, state: State, logger: Logger) -> None:
+        """Handle ``event``; the time spent is counted as the agent's overhead."""
+        start = time.perf_counter()
+        self._HANDLERS[event](self, state, logger)
+        if self._attachment is not None:
+            self._agent_seconds += time.perf_counter() - start
+
+    def _init(self, state: State, logger: Logger) -> None:
+        del logger
+        _reject_conflicting_algorithms(state)
+
+    def _fit_start(self, state: State, logger: Logger) -> None:
+        del logger
+        _reject_conflicting_algorithms(state)
+        if self._attachment is None:
+            self._set_up(state)
+        self._take_up_selection(state)
+        follow_training_progress(state, self._full_batches, self.num_samples)
+        # Composer read the length before the selection was known (and before a checkpoint was).
+        state.dataloader_len = -1
+        if self.run_dir is not None and collectives.rank() == 0:
+            self._history = History(self.run_dir, overwrite=self.overwrite)
+            self._history.begin(self._meta(state), epoch=int(state.timestamp.epoch))
+        self._epoch_started = time.perf_counter()
+
+    def _epoch_start(self, state: State, logger: Logger) -> None:
+        del state, logger
+        self._epoch_started = time.perf_counter()
+
+    def _batch_start(self, state: State, logger: Logger) -> None:
+        del state, logger
+        ids = self._loader.sample_ids  # type: ignore[attr-defined]  # set by streaming.attach
+        self._ids: Tensor = ids
+        outside = ~self._mask[ids.numpy()]
+        if outside.any():
+            raise RuntimeError(
+                f"The loader served {int(outside.sum())} samples that are not selected in this "
+                f"epoch, for example id {int(ids[int(outside.argmax())])}. Do not iterate over the "
+                "training dataset from elsewhere while a run with DataAgent goes on."
+            )
+        self._scored = False
+        self._parts: list[tuple[Signals, Tensor | None]] = []
+
+    def _before_train_batch(self, state: State, logger: Logger) -> None:
+        # Fires again when an out-of-memory batch is retried, and for SAM's second pass: partial
+        # scores are dropped, complete ones are kept.
+        del state, logger
+        self._offset = 0
+        self._microbatch = 0
+        if not self._scored:
+            self._parts = []
+
+    def _before_forward(self, state: State, logger: Logger) -> None:
+        del state, logger
+        if self._hook is not None and not self._scored:
+            self._hook.enable()
+
+    def _after_forward(self, state: State, logger: Logger) -> None:
+        del logger
+        if not self._scored:
+            features = None
+            if self._hook is not None:
+                self._hook.disable()
+                features = self._hook.take()
+            assert self._signals_fn is not None, "set at FIT_START"
+            self._parts.append((self._signals_fn(state.outputs, state.batch), features))
+        size = len(self._parts[self._microbatch][0])
+        weights = self._gradient_weights(slice(self._offset, self._offset + size))
+        if weights is not None:
+            _scale_gradient(state.outputs, weights)
+        self._offset += size
+        self._microbatch += 1
+
+    def _after_train_batch(self, state: State, logger: Logger) -> None:
+        del logger
+        if self._scored:
+            return
+        if self._offset != len(self._ids):
+            raise RuntimeError(
+                f"The loader served {len(self._ids)} samples but the model saw {self._offset}: an "
+                "algorithm or transform changed the number of samples in the batch. Remove it, or "
+                "list it so that it keeps one output row per sample."
+            )
+        self._learn(
+            Signals.cat([signals for signals, _ in self._parts]),
+            torch.cat([f for _, f in self._parts if f is not None]) if self._hook else None,
+            _progress(state),
+            self._generator(state, _ACTIONS),
+        )
+        self._scored = True
+
+    def _batch_end(self, state: State, logger: Logger) -> None:
+        del logger
+        if int(state.timestamp.batch) % self.settings.update_interval == 0:
+            self._records.write_to(self.ledger, int(state.timestamp.epoch))
+            if self._learner is not None:
+                stats = self._learner.update(self._generator(state, _UPDATE))
+                if stats is not None:
+                    self._facts.add(**{f"ppo_{name}": v for name, v in vars(stats).items()})
+
+    def _epoch_end(self, state: State, logger: Logger) -> None:
+        epoch = int(state.timestamp.epoch) - 1  # the timestamp is already the next epoch's
+        self._records.write_to(self.ledger, epoch)
+        self._merge_ranks(epoch)
+        self._check_everything_was_served(epoch)
+        self.ledger.refresh_flags()
+        self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
+        self._row = self._describe_epoch(state, epoch)
+        logger.log_metrics(
+            {
+                f"data_agent/{name}": value
+                for name, value in self._row.items()
+                if isinstance(value, int | float)
+            }
+            | {f"data_agent/ppo/{name}": value for name, value in self._row["ppo"].items()}
+        )
+        self._facts = EpochFacts(self._device)
+        self._agent_seconds = self._seconds = 0.0
+        self._select(state)
+        state.dataloader_len = -1
+
+    def _eval_after_all(self, state: State, logger: Logger) -> None:
+        del logger
+        if self._row is not None:
+            self._row["metrics"] = {
+                f"{label}/{name}": float(metric.compute())
+                for label, metrics in state.eval_metrics.items()
+                for name, metric in metrics.items()
+            }
+
+    def _epoch_checkpoint(self, state: State, logger: Logger) -> None:
+        # After the evaluators of the epoch's end, before the checkpoint is written.
+        del state, logger
+        if self._history is not None and self._row is not None:
+            self._history.append(self._row)
+            self._history.write_ledger(self._ledger_columns())
+        self._row = None
+
+    _HANDLERS: Mapping[Event, Callable[[DataAgent, State, Logger], None]] = {
+        Event.INIT: _init,
+        Event.FIT_START: _fit_start,
+        Event.EPOCH_START: _epoch_start,
+        Event.BATCH_START: _batch_start,
+        Event.BEFORE_TRAIN_BATCH: _before_train_batch,
+        Event.BEFORE_FORWARD: _before_forward,
+        Event.AFTER_FORWARD: _after_forward,
+        Event.AFTER_TRAIN_BATCH: _after_train_batch,
+        Event.BATCH_END: _batch_end,
+        Event.EPOCH_END: _epoch_end,
+        Event.EVAL_AFTER_ALL: _eval_after_all,
+        Event.EPOCH_CHECKPOINT: _epoch_checkpoint,
+    }
+
+    # ------------------------------------------------------------------ set-up
+
+    def _set_up(self, state: State) -> None:
+        """Attach to loader and model; needs the trainer's final objects, hence at FIT_START."""
+        loader = state.dataloader
+        if not isinstance(loader, DataLoader):
+            raise TypeError(
+                "DataAgent needs `train_dataloader` to be a torch DataLoader (or StreamingData"
+                f"Loader) over a streaming.StreamingDataset, but it is a {type(loader).__name__}"
+            )
+        if state.dataloader_len is not None and int(state.dataloader_len) < len(loader):
+            raise ValueError(
+                "train_subset_num_batches cannot be combined with DataAgent, which decides how "
+                "many batches an epoch has: remove it and use `ratio` or `max_duration`"
+            )
+        attachment = attach(loader.dataset, loader)
+        self.num_samples = attachment.num_samples
+        self._loader = loader
+        self._full_batches = len(loader)
+        self._device = next(state.model.parameters()).device
+        if self._signals_fn is None:
+            self._signals_fn = detect_signals(state.model)
+
+        self._hook: FeatureHook | None = None
+        learns = self.selector.uses_score
+        if self.head is not None or (learns and self.settings.state != "signals"):
+            _, head = find_head(state.model, self.head)
+            self._hook = FeatureHook(head)
+
+        self.ledger = Ledger(self.num_samples)
+        self._class_log_share = torch.zeros(0, device=self._device)
+        self._learner: Learner | None = None
+        if learns:
+            self._learner = Learner(
+                self._state_dim(),
+                REWARDS[self.settings.reward],
+                self.settings.ppo,
+                self.settings.hidden,
+                self.seed,
+                self._device,
+                collectives.all_reduce_mean,
+            )
+            if self._scores_at_visit:
+                self.ledger.score = np.full(self.num_samples, np.nan, np.float32)
+        self._facts = EpochFacts(self._device)
+        self._records = RecordBuffer()
+        self._history: History | None = None
+        self._row: dict[str, Any] | None = None
+        self._churn: float | None = None
+        self._mask = np.zeros(self.num_samples, bool)
+        self._selection: Selection | None = None
+        self._agent_seconds = 0.0
+        self._seconds = 0.0
+        self._attachment = attachment
+
+    @property
+    def _scores_at_visit(self) -> bool:
+        """Features are gone after the step, so their scores are taken then; signals are kept."""
+        return self.settings.state != "signals" or self.settings.score == "sample"
+
+    def _state_dim(self) -> int:
+        features = 0 if self._hook is None else self._hook.feature_dim
+        return {
+            "signals": SIGNAL_STATE_DIM,
+            "features": features,
+            "both": SIGNAL_STATE_DIM + features,
+        }[self.settings.state]
+
+    def _take_up_selection(self, state: State) -> None:
+        """Serve the checkpoint's selection, or make the first one."""
+        assert self._attachment is not None
+        self._check_sizes()
+        if self._loaded is not None:
+            self._restore(self._loaded)
+            self._loaded = None
+        upcoming = self._attachment.upcoming_epoch()
+        if self._selection is None:
+            self._select(state)
+        elif self._streaming_epoch != upcoming:
+            raise RuntimeError(
+                f"The checkpoint's selection is for streaming epoch {self._streaming_epoch}, but "
+                f"the dataset is about to run epoch {upcoming}. Load the checkpoint with its "
+                "dataset state (do not use `load_ignore_keys` on `state/dataset_state`), or "
+                "without the algorithm's."
+            )
+        else:
+            self._serve(self._selection)
+
+    def _check_sizes(self) -> None:
+        batch_size = self._loader.batch_size
+        assert batch_size is not None, "refused by streaming.attach"
+        global_batch = batch_size * collectives.world_size()
+        size = size_for(self.ratio, self.num_samples)
+        if size < global_batch:
+            raise ValueError(
+                f"ratio={self.ratio} of {self.num_samples} samples selects {size}, fewer than one "
+                f"global batch of {global_batch}: use ratio >= "
+                f"{global_batch / self.num_samples:.3g} or a smaller batch size"
+            )
+
+    def _meta(self, state: State) -> dict[str, Any]:
+        duration = state.max_duration
+        epochs = duration is not None and duration.unit.value == "ep"
+        return {
+            "run_name": state.run_name,
+            "selector": self.selector.name,
+            "ratio": self.ratio,
+            "preset": self.preset,
+            "state": self.settings.state,
+            "seed": self.seed,
+            "num_samples": self.num_samples,
+            "num_epochs": int(duration.value) if epochs and duration is not None else None,
+            "class_names": self.class_names,
+            "version": __version__,
+        }
+
+    # ------------------------------------------------------------------ one batch
+
+    def _learn(
+        self,
+        signals: Signals,
+        features: Tensor | None,
+        progress: float,
+        generator: torch.Generator,
+    ) -> None:
+        """Figure 1 of the paper, for one batch: state, action, reward, memory."""
+        ids = self._ids.numpy()
+        loss, entropy, target_prob = signals.loss, signals.entropy, signals.target_prob
+        max_prob = target_prob if signals.max_prob is None else signals.max_prob
+        label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
+        before = torch.from_numpy(self.ledger.agreement[ids]).to(self._device, non_blocking=True)
+        agreement = update_agreement(before, target_prob, max_prob)
+        composite = composite_reward(loss, entropy)
+        self._facts.add(
+            loss=loss,
+            entropy=entropy,
+            difficulty=composite.difficulty,
+            uncertainty=composite.uncertainty,
+            reward_weight=composite.weight,
+        )
+        score = torch.full_like(loss, torch.nan)
+        if self._learner is not None:
+            target = composite.reward
+            if self._gate_fires:
+                flagged = torch.from_numpy(self.ledger.flagged[ids])
+                target = entropy * (~flagged).to(self._device, torch.float32, non_blocking=True)
+            sample_state = self._sample_state(
+                signal_state(
+                    loss, entropy, max_prob, agreement, self._log_share(label), progress
+                ),
+                features,
+            )
+            action, reward = self._learner.act(sample_state, target, generator)
+            self._facts.add(reward=reward)
+            self._facts.add_actions(action)
+            if self._scores_at_visit:
+                sampled = self.settings.score == "sample"
+                score = action if sampled else self._learner.score(sample_state)
+        self._records.append(
+            Records(self._ids, loss, entropy, max_prob, label, agreement, score)
+        )
+
+    @property
+    def _gate_fires(self) -> bool:
+        return self.settings.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
+
+    def _sample_state(self, signals: Tensor, features: Tensor | None) -> Tensor:
+        if features is None:
+            return signals
+        return features if self.settings.state == "features" else torch.cat([signals, features], 1)
+
+    def _log_share(self, label: Tensor) -> Tensor:
+        """Log of the share of each label's class, 0 where it is not known yet."""
+        table = torch.cat([self._class_log_share, self._class_log_share.new_zeros(1)])
+        unknown = (label < 0) | (label >= len(self._class_log_share))
+        return table[torch.where(unknown, len(self._class_log_share), label)]
+
+    def _gradient_weights(self, microbatch: slice) -> Tensor | None:
+        """Factor ``[B]`` on each sample's gradient, or None where all are 1."""
+        if self._weights is None:
+            return None
+        rows = np.searchsorted(self._selection.ids, self._ids[microbatch].numpy())
+        return torch.from_numpy(self._weights[rows]).to(self._device, non_blocking=True)
+
+    def _generator(self, state: State, stream: int) -> torch.Generator:
+        """A generator that depends on seed, step, rank and purpose only.
+
+        So no random state has to be saved, a resumed run draws what the uninterrupted one drew,
+        and the global generators are left alone.
+        """
+        entropy = [self.seed, int(state.timestamp.batch), stream]
+        if stream == _ACTIONS:  # ranks act on different samples, but must update alike
+            entropy.append(collectives.rank())
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(self._device).manual_seed(seed)
+
+    # ------------------------------------------------------------------ epoch boundary
+
+    def _merge_ranks(self, epoch: int) -> None:
+        """Make the ledger equal on all ranks: each contributes what it saw in this epoch."""
+        if collectives.world_size() == 1:
+            return
+        seen = np.flatnonzero(self.ledger.last_seen == epoch)
+        columns = {"ids": seen, **self.ledger.rows(seen)}
+        rows = collectives.all_gather_rows(columns, self._device)
+        ids = rows.pop("ids")
+        self.ledger.write_rows(ids, rows)
+
+    def _check_everything_was_served(self, epoch: int) -> None:
+        """Served equals planned, or the run stops: a short epoch is never passed over."""
+        missing = np.flatnonzero(self._mask & (self.ledger.last_seen != epoch))
+        if self._loader.drop_last:
+            # Every worker of every rank may keep an incomplete batch back.
+            workers = max(self._loader.num_workers, 1) * collectives.world_size()
+            allowed = workers * ((self._loader.batch_size or 1) - 1)
+        else:
+            allowed = 0
+        if len(missing) > allowed:
+            raise RuntimeError(
+                f"Epoch {epoch} ended without {len(missing)} of its {int(self._mask.sum())} "
+                f"selected samples, for example id {int(missing[0])}: the loader stopped early. "
+                "Look for an earlier error of the data loader."
+            )
+
+    def _select(self, state: State) -> None:
+        """Pick what the coming epoch trains on, and serve it."""
+        assert self._attachment is not None
+        epoch = int(state.timestamp.epoch)
+        ratio = self.schedule(epoch, _progress(state))
+        _require(0 < ratio <= 1, "schedule", ratio, f"a ratio in (0, 1] for epoch {epoch}")
+        if self._learner is not None and not self._scores_at_visit:
+            self.ledger.score = self._score_all(_progress(state))
+        selection = self.selector.select(
+            self.ledger,
+            size_for(ratio, self.num_samples),
+            np.random.default_rng([self.seed, epoch]),
+        )
+        self._churn = float(1.0 - self._mask[selection.ids].mean()) if self._mask.any() else None
+        self._serve(selection)
+
+    def _serve(self, selection: Selection) -> None:
+        assert self._attachment is not None
+        self._selection = selection
+        self._mask = np.zeros(self.num_samples, bool)
+        self._mask[selection.ids] = True
+        self._weights = selection.weights
+        if self.settings.rescale and len(selection.ids) < self.num_samples:
+            ones = np.ones(len(selection.ids), np.float32)
+            factor = np.float32(self.num_samples / len(selection.ids))
+            self._weights = factor * (ones if self._weights is None else self._weights)
+        self._streaming_epoch = self._attachment.serve(selection.ids).epoch
+
+    def _score_all(self, progress: float) -> NDArray[np.float32]:
+        """The policy's mean action for every sample, from the signals of its last visit."""
+        assert self._learner is not None
+        scores = np.full(self.num_samples, np.nan, np.float32)
+        seen = np.flatnonzero(self.ledger.last_seen >= 0)
+        for start in range(0, len(seen), SCORE_CHUNK):
+            ids = seen[start : start + SCORE_CHUNK]
+            rows = {
+                name: torch.from_numpy(column).to(self._device)
+                for name, column in self.ledger.rows(ids).items()
+                if name in ("loss", "entropy", "max_prob", "agreement", "label")
+            }
+            label = rows.pop("label").long()
+            sample_state = signal_state(
+                **rows, log_class_freq=self._log_share(label), progress=progress
+            )
+            scores[ids] = self._learner.score(sample_state).cpu().numpy()
+        return scores
+
+    def _describe_epoch(self, state: State, epoch: int) -> dict[str, Any]:
+        """The facts of the epoch that just ended, for loggers, history and report."""
+        means = self._facts.means(collectives.all_reduce_sum)
+        label = self.ledger.label
+        known = label >= 0
+        classes = int(label.max()) + 1 if known.any() else 0
+        chosen = np.bincount(label[known & self._mask], minlength=classes)
+        total = np.bincount(label[known], minlength=classes)
+        samples = int(state.timestamp.sample)
+        self._seconds += time.perf_counter() - self._epoch_started
+        return {
+            "epoch": epoch,
+            "streaming_epoch": self._streaming_epoch,
+            "selector": self.selector.name,
+            "ratio": len(self._selection.ids) / self.num_samples,
+            "selected": len(self._selection.ids),
+            "samples_seen": samples,
+            "share_of_full": samples / ((epoch + 1) * self.num_samples),
+            "batches": int(state.timestamp.batch),
+            "seconds": self._seconds,
+            "agent_seconds": self._agent_seconds,
+            "learning_rate": float(state.optimizers[0].param_groups[0]["lr"]),
+            "mean_loss": means.get("loss"),
+            "mean_entropy": means.get("entropy"),
+            "difficulty": means.get("difficulty"),
+            "uncertainty": means.get("uncertainty"),
+            "reward_weight": means.get("reward_weight"),
+            "reward": means.get("reward"),
+            "flagged": int(self.ledger.flagged.sum()),
+            "coverage": self.ledger.coverage(),
+            "churn": self._churn,
+            "action_mean": means.get("action"),
+            "action_std": means.get("action_std"),
+            "action_histogram": (
+                None
+                if self._learner is None
+                else self._facts.action_histogram(collectives.all_reduce_sum)
+            ),
+            "ppo": {
+                name.removeprefix("ppo_"): value
+                for name, value in means.items()
+                if name.startswith("ppo_")
+            },
+            "class_selected": {str(c): int(chosen[c]) for c in range(classes)},
+            "class_total": {str(c): int(total[c]) for c in range(classes)},
+        }
+
+    def _ledger_columns(self) -> dict[str, NDArray]:
+        columns = {**self.ledger.rows(np.arange(self.num_samples)), "flagged": self.ledger.flagged}
+        if self.ledger.score is not None:
+            columns["score"] = self.ledger.score
+        return columns
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs to go on as if never stopped: tensors and builtins only."""
+        if self._attachment is None:
+            return super().state_dict() | (self._loaded or {})
+        weights = self._selection.weights
+        return super().state_dict() | {
+            "version": STATE_VERSION,
+            "num_samples": self.num_samples,
+            "ledger": self.ledger.state_dict(),
+            "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
+            "score": (
+                torch.from_numpy(self.ledger.score)
+                if self._scores_at_visit and self.ledger.score is not None
+                else None
+            ),
+            "class_log_share": self._class_log_share,
+            "selector": self.selector.state_dict(),
+            "selection": {
+                "streaming_epoch": self._streaming_epoch,
+                "mask": torch.from_numpy(np.packbits(self._mask)),
+                "weights": None if weights is None else torch.from_numpy(weights),
+                "churn": self._churn,
+            },
+            "learner": None if self._learner is None else self._learner.state_dict(),
+            "records": self._records.state_dict(),
+            "facts": self._facts.state_dict(),
+            "seconds": self._seconds + time.perf_counter() - self._epoch_started,
+            "agent_seconds": self._agent_seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep a checkpoint's state until FIT_START, when the dataset is known.
+
+        Args:
+            state (dict[str, Any]): What :meth:`state_dict` gave, possibly empty of everything but
+                ``repr`` (a checkpoint written before training began).
+
+        Raises:
+            ValueError: The checkpoint was written by a newer, unknown version.
+        """
+        if "version" not in state:
+            return
+        if state["version"] != STATE_VERSION:
+            raise ValueError(
+                f"The checkpoint's DataAgent state has version {state['version']}, this package "
+                f"reads version {STATE_VERSION}: install the version that wrote it, or load with "
+                "`load_ignore_keys=['state/algorithms']`"
+            )
+        self._loaded = state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["num_samples"] != self.num_samples:
+            raise ValueError(
+                f"The checkpoint's DataAgent knows {state['num_samples']} samples, the training "
+                f"dataset has {self.num_samples}: resume with the same dataset, or load with "
+                "`load_ignore_keys=['state/algorithms']` to start the agent anew"
+            )
+        self.ledger.load_state_dict(state["ledger"])
+        self.ledger.flagged = _unpack(state["flagged"], self.num_samples)
+        if state["score"] is not None:
+            self.ledger.score = state["score"].numpy().copy()
+        self._class_log_share = state["class_log_share"].to(self._device)
+        self.selector.load_state_dict(state["selector"])
+        if self._learner is not None and state["learner"] is not None:
+            self._learner.load_state_dict(state["learner"])
+        self._records.load_state_dict(state["records"], self._device)
+        self._facts.load_state_dict(state["facts"])
+        self._seconds, self._agent_seconds = state["seconds"], state["agent_seconds"]
+        selection = state["selection"]
+        weights = selection["weights"]
+        self._churn = selection["churn"]
+        self._streaming_epoch = selection["streaming_epoch"]
+        self._selection = Selection(
+            np.flatnonzero(_unpack(selection["mask"], self.num_samples)),
+            None if weights is None else weights.numpy().copy(),
+        )
+
+
+def _unpack(bits: Tensor, count: int) -> NDArray[np.bool_]:
+    return np.unpackbits(bits.numpy(), count=count).astype(bool)
+
+
+def _progress(state: State) -> float:
+    """Share of training done, in [0, 1]."""
+    elapsed = state.get_elapsed_duration()
+    return 0.0 if elapsed is None else min(float(elapsed), 1.0)
+
+
+def _require(holds: bool, name: str, value: object, accepted: str) -> None:
+    if not holds:
+        raise ValueError(f"DataAgent: {name}={value!r} is not accepted; it must be {accepted}")
+
+
+def _reject_conflicting_algorithms(state: State) -> None:
+    if any(isinstance(algorithm, SelectiveBackprop) for algorithm in state.algorithms):
+        raise ValueError(
+            "DataAgent cannot run together with SelectiveBackprop, which drops samples from the "
+            "batch without telling which: remove one of the two"
+        )
+    if sum(isinstance(algorithm, DataAgent) for algorithm in state.algorithms) > 1:
+        raise ValueError("A run can have one DataAgent only: remove the others")
+
+
+def _scale_gradient(outputs: object, weights: Tensor) -> None:
+    """Multiply row ``i`` of the gradient at the outputs by ``weights[i]``.
+
+    For a loss that is a mean (or sum) of per-sample terms this is exactly a weight on each
+    sample's loss, whatever the model's loss function looks like.
+    """
+    logits = outputs
+    if isinstance(outputs, Mapping):
+        logits = outputs["logits"]
+    elif hasattr(outputs, "logits"):
+        logits = outputs.logits  # type: ignore[attr-defined]
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            "A selector with gradient weights (infobatch, or rescale=True) needs the model's "
+            f"outputs to be a tensor or to have `.logits`, but they are {type(outputs).__name__}"
+        )
+    if logits.requires_grad:
+        logits.register_hook(
+            lambda grad: grad * weights.to(grad.dtype).view(-1, *[1] * (grad.dim() - 1))
+        )

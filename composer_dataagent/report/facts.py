@@ -1,0 +1,78 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What an epoch's batches showed, summed on the device until the epoch ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+ACTION_BINS = 20
+
+
+class EpochFacts:
+    """Running sums by name; nothing is moved to the host before :meth:`means` is called.
+
+    Args:
+        device (torch.device | str): Where the values are. Default: ``"cpu"``.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = device
+        # name -> [sum, sum of squares, count]
+        self._sums: dict[str, Tensor] = {}
+        self._histogram = torch.zeros(ACTION_BINS, dtype=torch.float64, device=device)
+
+    def add(self, **values: Tensor) -> None:
+        """Add per-sample tensors ``[B]`` or per-batch ones ``[]`` to the sums of their names."""
+        for name, value in values.items():
+            value = value.detach().double()
+            entry = torch.stack(
+                [value.sum(), value.square().sum(), torch.full_like(value, 1.0).sum()]
+            )
+            self._sums[name] = self._sums[name] + entry if name in self._sums else entry
+
+    def add_actions(self, actions: Tensor) -> None:
+        """Add actions ``[B]`` in (0, 1): their mean, spread and histogram."""
+        self.add(action=actions)
+        self._histogram += torch.histc(actions.float(), ACTION_BINS, 0.0, 1.0)
+
+    def means(
+        self, all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> dict[str, float]:
+        """Mean of every name that was added, plus ``action_std``.
+
+        Args:
+            all_reduce_sum (Callable[[Tensor], Tensor]): Sums a tensor over ranks. Default: the
+                identity (one rank).
+
+        Returns:
+            dict[str, float]: Name to mean; NaN where a name has no value on any rank.
+        """
+        if not self._sums:
+            return {}
+        names = sorted(self._sums)
+        sums = all_reduce_sum(torch.stack([self._sums[name] for name in names])).cpu()
+        means = (sums[:, 0] / sums[:, 2]).tolist()
+        result = dict(zip(names, means, strict=True))
+        if "action" in result:
+            _, squares, count = sums[names.index("action")].tolist()
+            result["action_std"] = max(squares / count - result["action"] ** 2, 0.0) ** 0.5
+        return result
+
+    def action_histogram(
+        self, all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> list[int]:
+        """Counts of actions in 20 equal bins over [0, 1]."""
+        return [int(count) for count in all_reduce_sum(self._histogram.clone()).cpu().tolist()]
+
+    def state_dict(self) -> dict[str, Tensor | dict[str, Tensor]]:
+        """The sums, for a checkpoint in the middle of an epoch."""
+        return {"sums": dict(self._sums), "histogram": self._histogram}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._sums = {name: tensor.to(self._device) for name, tensor in state["sums"].items()}
+        self._histogram = state["histogram"].to(self._device)

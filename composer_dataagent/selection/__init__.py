@@ -1,0 +1,39 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which ids next? From a ledger of what was seen to the samples of the coming epoch."""
+
+from __future__ import annotations
+
+from composer_dataagent.selection.gumbel import gumbel_top_k, rank01
+from composer_dataagent.selection.ledger import Ledger
+from composer_dataagent.selection.mislabel import (
+    MISLABEL_GATE_SHARE,
+    mislabel_flags,
+    update_agreement,
+)
+from composer_dataagent.selection.schedule import RatioSchedule, size_for
+from composer_dataagent.selection.selectors import (
+    SELECTORS,
+    Selection,
+    Selector,
+    build_selector,
+    register_selector,
+    selector_names,
+)
+
+__all__ = [
+    "MISLABEL_GATE_SHARE",
+    "SELECTORS",
+    "Ledger",
+    "RatioSchedule",
+    "Selection",
+    "Selector",
+    "build_selector",
+    "gumbel_top_k",
+    "mislabel_flags",
+    "rank01",
+    "register_selector",
+    "selector_names",
+    "size_for",
+    "update_agreement",
+]

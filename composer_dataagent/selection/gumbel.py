@@ -1,0 +1,77 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Top-k with exploration: ranks plus Gumbel noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def rank01(values: NDArray) -> NDArray[np.float64]:
+    """Rank of each value scaled to [0, 1]; ties share their mean rank.
+
+    Args:
+        values (NDArray): ``[N]``, without NaN.
+
+    Returns:
+        NDArray[np.float64]: ``[N]``; 0.5 everywhere when N is 1 or all values are equal.
+    """
+    count = len(values)
+    if count == 1:
+        return np.full(1, 0.5)
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    # Runs of equal values share the mean of the ranks that they occupy.
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    ends = np.concatenate([starts[1:], [count]])
+    ranks = np.empty(count, np.float64)
+    ranks[order] = np.repeat((starts + ends - 1) / 2, ends - starts)
+    return ranks / (count - 1)
+
+
+def top_k(key: NDArray, k: int) -> NDArray[np.int64]:
+    """Indices of the ``k`` largest keys, sorted; ties go to the smaller index."""
+    if k >= len(key):
+        return np.arange(len(key))
+    threshold = np.partition(key, len(key) - k)[len(key) - k]
+    above = np.flatnonzero(key > threshold)
+    at = np.flatnonzero(key == threshold)[: k - len(above)]
+    return np.sort(np.concatenate([above, at]))
+
+
+def gumbel(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Standard Gumbel noise, ``[count]``, always finite (a uniform draw can be exactly 0)."""
+    uniform = rng.random(count)
+    return -np.log(-np.log(np.clip(uniform, 1e-300, 1 - 1e-16)))
+
+
+def gumbel_top_k(
+    score: NDArray,
+    k: int,
+    rng: np.random.Generator,
+    explore: float | None = 4.0,
+    last: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
+    """The ``k`` largest of ``explore * rank01(score) + Gumbel(0, 1)``.
+
+    Equal to drawing ``k`` samples without replacement with weights ``exp(explore * rank01)``.
+
+    Args:
+        score (NDArray): ``[N]``, without NaN; any scale, since only ranks count.
+        k (int): How many.
+        rng (np.random.Generator): The only source of randomness.
+        explore (float | None): Weight of the ranks against the noise; 0 is uniform, ``None`` is
+            greedy. Default: ``4.0``.
+        last (NDArray[np.bool_] | None): ``[N]`` entries that rank at -1, behind all others: noise
+            can still bring one back. Default: ``None``.
+
+    Returns:
+        NDArray[np.int64]: ``[k]`` sorted unique indices.
+    """
+    key = rank01(score)
+    if last is not None:
+        key[last] = -1.0
+    if explore is not None:
+        key = explore * key + gumbel(len(score), rng)
+    return top_k(key, k)

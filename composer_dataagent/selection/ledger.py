@@ -1,0 +1,170 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered of every sample: 24 bytes each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from composer_dataagent.selection.mislabel import mislabel_flags
+
+# name -> (dtype, value of a sample that was never seen)
+COLUMNS: dict[str, tuple[type, float]] = {
+    "loss": (np.float32, np.nan),
+    "entropy": (np.float32, np.nan),
+    "max_prob": (np.float32, np.nan),
+    "agreement": (np.float32, 1.0),
+    "label": (np.int32, -1),
+    "last_seen": (np.int16, -1),
+    # torch has no unsigned 16-bit arithmetic worth relying on; 32767 visits are enough
+    "visits": (np.int16, 0),
+}
+
+
+class Ledger:
+    """Per-sample memory, one NumPy column per fact, indexed by sample id.
+
+    Args:
+        num_samples (int): Number of samples ``N`` of the data set.
+
+    Attributes:
+        loss (NDArray[np.float32]): ``[N]`` loss at the last visit, in nats; NaN if never seen.
+        entropy (NDArray[np.float32]): ``[N]`` normalised predictive entropy at the last visit.
+        max_prob (NDArray[np.float32]): ``[N]`` probability of the predicted class then.
+        agreement (NDArray[np.float32]): ``[N]`` running agreement of model and label, from 1.
+        label (NDArray[np.int32]): ``[N]`` class, -1 where unknown.
+        last_seen (NDArray[np.int16]): ``[N]`` epoch of the last visit, -1 if never seen.
+        visits (NDArray[np.int16]): ``[N]`` in how many epochs the sample was seen.
+        score (NDArray[np.float32] | None): ``[N]`` what ``data_agent`` ranks by; not saved.
+        flagged (NDArray[np.bool_]): ``[N]`` probably mislabelled, as of :meth:`refresh_flags`.
+
+    Raises:
+        ValueError: ``num_samples`` is below 1.
+    """
+
+    loss: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    max_prob: NDArray[np.float32]
+    agreement: NDArray[np.float32]
+    label: NDArray[np.int32]
+    last_seen: NDArray[np.int16]
+    visits: NDArray[np.int16]
+
+    def __init__(self, num_samples: int) -> None:
+        if num_samples < 1:
+            raise ValueError(f"num_samples={num_samples!r} is not accepted; it must be at least 1")
+        self.num_samples = num_samples
+        for name, (dtype, empty) in COLUMNS.items():
+            setattr(self, name, np.full(num_samples, empty, dtype))
+        self.score: NDArray[np.float32] | None = None
+        self.flagged: NDArray[np.bool_] = np.zeros(num_samples, bool)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Whether each sample was ever seen, ``[N]``."""
+        return self.last_seen >= 0
+
+    @property
+    def flag_share(self) -> float:
+        """Share of all samples that is flagged (phi in the method card)."""
+        return float(self.flagged.mean())
+
+    def coverage(self) -> float:
+        """Share of all samples that was ever seen."""
+        return float(self.seen.mean())
+
+    def record(
+        self,
+        ids: NDArray[np.int64],
+        epoch: int,
+        loss: NDArray,
+        entropy: NDArray,
+        max_prob: NDArray | None = None,
+        label: NDArray | None = None,
+        agreement: NDArray | None = None,
+        score: NDArray | None = None,
+    ) -> None:
+        """Write what a visit showed; the first visit in an epoch wins.
+
+        A loader that pads ranks to equal lengths serves a few samples twice.
+
+        Args:
+            ids (NDArray[np.int64]): ``[B]`` sample ids.
+            epoch (int): The epoch that the visit belongs to.
+            loss (NDArray): ``[B]``.
+            entropy (NDArray): ``[B]``.
+            max_prob (NDArray | None): ``[B]``. Default: unchanged.
+            label (NDArray | None): ``[B]``. Default: unchanged.
+            agreement (NDArray | None): ``[B]``. Default: unchanged.
+            score (NDArray | None): ``[B]``, kept while :attr:`score` is an array. Default:
+                unchanged.
+        """
+        _, first = np.unique(ids, return_index=True)
+        first = first[self.last_seen[ids[first]] != epoch]
+        rows = ids[first]
+        given = {
+            "loss": loss,
+            "entropy": entropy,
+            "max_prob": max_prob,
+            "label": label,
+            "agreement": agreement,
+        }
+        for name, values in given.items():
+            if values is not None:
+                getattr(self, name)[rows] = values[first]
+        if score is not None and self.score is not None:
+            self.score[rows] = score[first]
+        self.last_seen[rows] = epoch
+        self.visits[rows] += 1
+
+    def rows(self, ids: NDArray[np.int64]) -> dict[str, NDArray]:
+        """All columns of some samples, :attr:`score` included while it is an array."""
+        rows = {name: getattr(self, name)[ids] for name in COLUMNS}
+        return rows if self.score is None else {**rows, "score": self.score[ids]}
+
+    def write_rows(self, ids: NDArray[np.int64], rows: dict[str, NDArray]) -> None:
+        """Overwrite samples with what :meth:`rows` gave, on another rank for example."""
+        for name, values in rows.items():
+            getattr(self, name)[ids] = values
+
+    def refresh_flags(self) -> None:
+        """Recompute :attr:`flagged` from agreement and label."""
+        self.flagged = mislabel_flags(self.agreement, self.label, self.seen)
+
+    def class_log_share(self) -> NDArray[np.float32]:
+        """Log of each class's share among the samples with a known label, ``[C]``.
+
+        Classes without a sample get 0, the value for "unknown".
+        """
+        known = self.label[self.label >= 0]
+        if not len(known):
+            return np.zeros(0, np.float32)
+        counts = np.bincount(known)
+        share = np.where(counts > 0, counts / len(known), 1.0)
+        return np.log(share).astype(np.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The columns as torch tensors (shared memory, not copies)."""
+        return {name: torch.from_numpy(getattr(self, name)) for name in COLUMNS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: It belongs to a data set of another size.
+        """
+        saved = len(state["loss"])
+        if saved != self.num_samples:
+            raise ValueError(
+                f"The saved ledger knows {saved} samples, this one {self.num_samples}: resume with "
+                "the same data set"
+            )
+        for name in COLUMNS:
+            setattr(self, name, state[name].numpy().copy())

@@ -1,0 +1,62 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which samples probably carry a wrong label."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A sample is flagged while its running agreement is below this.
+MISLABEL_THRESHOLD = 0.2
+# The gate opens when at least this share of all samples is flagged: a few hard samples on clean
+# data must not change anything.
+MISLABEL_GATE_SHARE = 0.06
+
+Array = TypeVar("Array")  # a NumPy array or a torch tensor
+
+
+def update_agreement(old: Array, target_prob: Array, max_prob: Array) -> Array:
+    """Running agreement of model and label, ``old / 2 + (p_y / max p) / 2``.
+
+    Args:
+        old (Array): ``[B]`` agreement before this visit; 1 for a sample never seen.
+        target_prob (Array): ``[B]`` probability of the label.
+        max_prob (Array): ``[B]`` probability of the predicted class, above 0.
+
+    Returns:
+        Array: ``[B]`` in [0, 1].
+    """
+    return 0.5 * old + 0.5 * (target_prob / max_prob)  # type: ignore[operator]
+
+
+def mislabel_flags(
+    agreement: NDArray,
+    label: NDArray,
+    seen: NDArray[np.bool_],
+    threshold: float = MISLABEL_THRESHOLD,
+) -> NDArray[np.bool_]:
+    """Flag samples whose label the model keeps contradicting.
+
+    A class of which more than half would be flagged is not flagged at all: then the model has not
+    learned the class (a rare one, say), and that says nothing about labels.
+
+    Args:
+        agreement (NDArray): ``[N]`` running agreement, see :func:`update_agreement`.
+        label (NDArray): ``[N]`` integer label, -1 where unknown (never flagged).
+        seen (NDArray[np.bool_]): ``[N]`` whether the sample was ever seen.
+        threshold (float): Flag below this. Default: ``0.2``.
+
+    Returns:
+        NDArray[np.bool_]: ``[N]``.
+    """
+    known = seen & (label >= 0)
+    flags = known & (agreement < threshold)
+    if flags.any():
+        per_class = np.bincount(label[known])
+        flagged_per_class = np.bincount(label[flags], minlength=len(per_class))
+        doubtful = flagged_per_class * 2 > per_class
+        flags[known] &= ~doubtful[label[known]]
+    return flags

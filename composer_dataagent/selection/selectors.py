@@ -1,0 +1,408 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which samples does the next epoch train on? One class a rule, behind one registry."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from composer_dataagent.selection.gumbel import gumbel_top_k, top_k
+from composer_dataagent.selection.ledger import Ledger
+from composer_dataagent.selection.mislabel import MISLABEL_GATE_SHARE
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What an epoch trains on.
+
+    Attributes:
+        ids (NDArray[np.int64]): ``[K]`` sorted, unique sample ids.
+        weights (NDArray[np.float32] | None): ``[K]`` factor on each sample's gradient; ``None``
+            is 1 for all.
+    """
+
+    ids: NDArray[np.int64]
+    weights: NDArray[np.float32] | None = None
+
+
+class Selector(ABC):
+    """A rule that picks the next epoch's samples from the ledger.
+
+    A selector is deterministic: its only randomness is the generator that it is given.
+
+    Attributes:
+        name (str): As users write it in a recipe; set by :func:`register_selector`.
+        summary (str): One line for ``composer-dataagent selectors``.
+        uses_score (bool): Whether it ranks by ``ledger.score``, so that an agent is trained.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    uses_score: ClassVar[bool] = False
+
+    @abstractmethod
+    def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
+        """Pick exactly ``size`` samples.
+
+        Called at the end of every epoch, also before a full one.
+
+        Args:
+            ledger (Ledger): What is known of the samples; equal on all ranks.
+            size (int): How many to pick, between 1 and ``len(ledger)``.
+            rng (np.random.Generator): Equal on all ranks.
+
+        Returns:
+            Selection: Sorted unique ids, and gradient weights if the rule has any.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rule itself remembers: tensors and builtins only. Default: nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        del state
+
+
+SELECTORS: dict[str, type[Selector]] = {}
+
+SelectorType = TypeVar("SelectorType", bound=type[Selector])
+
+
+def register_selector(name: str) -> Callable[[SelectorType], SelectorType]:
+    """Class decorator that makes a :class:`Selector` known by name to recipes and commands.
+
+    Args:
+        name (str): How recipes call it.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+
+    def register(cls: SelectorType) -> SelectorType:
+        if name in SELECTORS:
+            raise ValueError(f"selector name {name!r} is taken by {SELECTORS[name].__qualname__}")
+        cls.name = name
+        SELECTORS[name] = cls
+        return cls
+
+    return register
+
+
+def selector_names() -> list[str]:
+    """All registered names, sorted."""
+    return sorted(SELECTORS)
+
+
+def build_selector(spec: str | dict[str, Any] | Selector) -> Selector:
+    """Make a selector from what a recipe says.
+
+    Args:
+        spec (str | dict[str, Any] | Selector): A name, ``{"name": name, **arguments}``, or a
+            selector, which is returned as it is.
+
+    Returns:
+        Selector: Ready to use.
+
+    Raises:
+        ValueError: Unknown name or argument; the message lists the accepted ones.
+        TypeError: ``spec`` is none of these.
+    """
+    if isinstance(spec, Selector):
+        return spec
+    if isinstance(spec, str):
+        spec = {"name": spec}
+    if not isinstance(spec, dict) or "name" not in spec:
+        raise TypeError(
+            f"selector={spec!r} is not accepted; it must be a name, a mapping with a `name`, or a "
+            "Selector"
+        )
+    arguments = dict(spec)
+    name = arguments.pop("name")
+    if name not in SELECTORS:
+        close = difflib.get_close_matches(str(name), selector_names(), 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"selector={name!r} is not known; it must be one of {selector_names()}.{hint}"
+        )
+    cls = SELECTORS[name]
+    accepted = list(inspect.signature(cls).parameters)
+    unknown = sorted(arguments.keys() - set(accepted))
+    if unknown:
+        raise ValueError(
+            f"selector {name!r} has no argument {unknown[0]!r}; it accepts {accepted or 'none'}"
+        )
+    return cls(**arguments)
+
+
+def _unseen_first(
+    ledger: Ledger,
+    size: int,
+    rng: np.random.Generator,
+    pick: Callable[[NDArray[np.int64], int], NDArray[np.int64]],
+) -> NDArray[np.int64]:
+    """Never seen samples before all others, then what ``pick(seen ids, count)`` gives."""
+    seen = np.flatnonzero(ledger.seen)
+    unseen = np.flatnonzero(~ledger.seen)
+    if len(unseen) >= size:
+        return np.sort(rng.choice(unseen, size, replace=False))
+    return np.sort(np.concatenate([unseen, pick(seen, size - len(unseen))]))
+
+
+def _check_explore(explore: float | None) -> float | None:
+    if explore is not None and not 0 <= explore < np.inf:
+        raise ValueError(
+            f"explore={explore!r} is not accepted; it must be a number >= 0 (0: uniform), or null "
+            "for greedy"
+        )
+    return explore
+
+
+class _Ranked(Selector):
+    """Gumbel top-k on a score that the ledger holds.
+
+    Args:
+        explore (float | None): Weight of the ranks against the noise, see
+            :func:`~composer_dataagent.selection.gumbel_top_k`. Default: ``4.0``.
+    """
+
+    def __init__(self, explore: float | None = 4.0) -> None:
+        if explore is not None and not 0 <= explore < np.inf:
+            raise ValueError(
+                f"explore={explore!r} is not accepted; it must be a number >= 0 (0: uniform), or "
+                "null for greedy"
+            )
+        self.explore = explore
+
+    @abstractmethod
+    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+        """Score of the given samples, higher is more wanted."""
+
+    def last(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Which of the given samples rank behind all others. Default: none."""
+        del ledger, ids
+        return None
+
+    def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
+        """See :meth:`Selector.select`."""
+
+        def pick(seen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+            score, last = self.score(ledger, seen), self.last(ledger, seen)
+            return seen[gumbel_top_k(score, count, rng, self.explore, last)]
+
+        return Selection(_unseen_first(ledger, size, rng, pick))
+
+
+@register_selector("data_agent")
+class DataAgentSelector(_Ranked):
+    """What the agent holds most worthwhile, with room for exploration.
+
+    Args:
+        explore (float | None): Weight of the ranks against the noise. Default: ``4.0``.
+        gate (bool): Move probably mislabelled samples to the end of the ranking while at least 6 %
+            of all samples are flagged. Default: ``True``.
+    """
+
+    summary = "The policy's mean action, explored by Gumbel top-k, with the mislabel gate"
+    uses_score = True
+
+    def __init__(self, explore: float | None = 4.0, gate: bool = True) -> None:
+        super().__init__(explore)
+        self.gate = gate
+
+    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+        """The agent's score."""
+        if ledger.score is None:
+            raise ValueError("selector 'data_agent' ranks by ledger.score, which is not set")
+        return ledger.score[ids]
+
+    def last(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """The flagged samples, while the gate is open."""
+        if not self.gate or ledger.flag_share < MISLABEL_GATE_SHARE:
+            return None
+        return ledger.flagged[ids]
+
+
+@register_selector("random")
+class RandomSelector(Selector):
+    """Uniform, new in every epoch: the baseline that is hard to beat."""
+
+    summary = "Uniformly at random, new in every epoch"
+
+    def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
+        """See :meth:`Selector.select`."""
+        return Selection(np.sort(rng.choice(len(ledger), size, replace=False)))
+
+
+@register_selector("full")
+class FullSelector(Selector):
+    """Everything, whatever the ratio: observe and report only."""
+
+    summary = "All samples, whatever the ratio: observe and report only"
+
+    def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
+        """All samples."""
+        del size, rng
+        return Selection(np.arange(len(ledger)))
+
+
+@register_selector("loss")
+class LossSelector(_Ranked):
+    """Hard samples first."""
+
+    summary = "Highest loss at the last visit first, explored by Gumbel top-k"
+
+    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+        """Loss at the last visit."""
+        return ledger.loss[ids]
+
+
+@register_selector("entropy")
+class EntropySelector(_Ranked):
+    """Uncertain samples first; looks at no label, so that wrong labels do not attract it."""
+
+    summary = "Highest predictive entropy at the last visit first, explored by Gumbel top-k"
+
+    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+        """Entropy at the last visit."""
+        return ledger.entropy[ids]
+
+
+@register_selector("reward")
+class RewardSelector(_Ranked):
+    """The paper's composite of difficulty and uncertainty, ranked directly."""
+
+    summary = "Highest composite of loss and entropy first (the paper's reward, without an agent)"
+
+    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+        """Composite over all samples at their last visits (paper, Eq. 1, 3, 5, 6)."""
+        loss = np.minimum(ledger.loss[ids], np.quantile(ledger.loss[ids], 0.95))
+        span = loss.max() - loss.min()
+        difficulty = (loss - loss.min()) / span if span > 0 else np.zeros_like(loss)
+        entropy = ledger.entropy[ids]
+        weight = difficulty.var() / (difficulty.var() + entropy.var() + 1e-8)
+        return weight * difficulty + (1 - weight) * entropy
+
+
+@register_selector("infobatch")
+class InfoBatchSelector(Selector):
+    """InfoBatch (Qin et al., ICLR 2024): prune easy samples at random, rescale the ones kept.
+
+    Samples with a loss below the mean are pruned uniformly and those kept weigh
+    ``n_below / kept_below``, so that the expected gradient is that of the full data. InfoBatch
+    itself fixes the pruning probability and lets the size follow; here the size is given, and the
+    probability follows. Where it would pass ``max_prune``, the rest is pruned uniformly from the
+    samples above the mean, which then weigh ``n_above / kept_above``.
+
+    Args:
+        max_prune (float): Highest share of the samples below the mean that is pruned, in (0, 1).
+            Default: ``0.75``: weights up to 4.
+    """
+
+    summary = "Prunes samples of below-mean loss uniformly and rescales the gradients of those kept"
+
+    def __init__(self, max_prune: float = 0.75) -> None:
+        if not 0 < max_prune < 1:
+            raise ValueError(f"max_prune={max_prune!r} is not accepted; it must be in (0, 1)")
+        self.max_prune = max_prune
+
+    def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
+        """See :meth:`Selector.select`."""
+        seen = np.flatnonzero(ledger.seen)
+        unseen = np.flatnonzero(~ledger.seen)
+        if len(unseen) >= size:
+            return Selection(np.sort(rng.choice(unseen, size, replace=False)))
+        prune = len(ledger) - size
+        is_below = ledger.loss[seen] < ledger.loss[seen].mean(dtype=np.float64)
+        below, above = seen[is_below], seen[~is_below]
+        from_below = min(prune, int(self.max_prune * len(below)))
+        # At least one of a stratum must stay for its weight to exist.
+        from_above = min(prune - from_below, max(len(above) - 1, 0))
+        from_below = prune - from_above
+        weights = np.ones(len(ledger), np.float32)
+        kept = [unseen]
+        for stratum, pruned in ((below, from_below), (above, from_above)):
+            chosen = rng.choice(stratum, len(stratum) - pruned, replace=False)
+            if pruned:
+                weights[chosen] = len(stratum) / len(chosen)
+            kept.append(chosen)
+        ids = np.sort(np.concatenate(kept))
+        return Selection(ids, weights[ids] if prune else None)
+
+
+@register_selector("ucb")
+class UCBSelector(Selector):
+    """Dynamic data pruning with an upper confidence bound (Raju et al., arXiv 2111.12621).
+
+    Ranks by a running mean of the loss plus ``c`` times its running deviation, so that samples
+    whose loss moves are looked at again; the top ``size`` are taken.
+
+    Args:
+        decay (float): Weight of the past in the running moments, in [0, 1). Default: ``0.8``.
+        c (float): Weight of the deviation, >= 0. Default: ``1.0``.
+    """
+
+    summary = "Running mean of the loss plus its running deviation, highest first (no randomness)"
+
+    def __init__(self, decay: float = 0.8, c: float = 1.0) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay={decay!r} is not accepted; it must be in [0, 1)")
+        if not 0 <= c < np.inf:
+            raise ValueError(f"c={c!r} is not accepted; it must be a number >= 0")
+        self.decay, self.c = decay, c
+        self._mean: NDArray[np.float32] | None = None
+        self._variance: NDArray[np.float32] | None = None
+        self._updated = -1
+
+    def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
+        """See :meth:`Selector.select`."""
+        mean, variance = self._update(ledger)
+        score = mean + self.c * np.sqrt(variance)
+
+        def pick(seen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+            return seen[top_k(score[seen], count)]
+
+        return Selection(_unseen_first(ledger, size, rng, pick))
+
+    def _update(self, ledger: Ledger) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if self._mean is None or self._variance is None:
+            self._mean = np.full(len(ledger), np.nan, np.float32)
+            self._variance = np.zeros(len(ledger), np.float32)
+        newest = int(ledger.last_seen.max())
+        if newest > self._updated:
+            rows = np.flatnonzero(ledger.last_seen == newest)
+            loss, old = ledger.loss[rows], self._mean[rows]
+            first = np.isnan(old)
+            deviation = np.where(first, 0, loss - old).astype(np.float32)
+            self._mean[rows] = np.where(first, loss, old + (1 - self.decay) * deviation)
+            self._variance[rows] = self.decay * (
+                self._variance[rows] + (1 - self.decay) * deviation**2
+            )
+            self._updated = newest
+        return self._mean, self._variance
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running moments."""
+        if self._mean is None or self._variance is None:
+            return {}
+        return {
+            "mean": torch.from_numpy(self._mean),
+            "variance": torch.from_numpy(self._variance),
+            "updated": self._updated,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        if state:
+            self._mean = state["mean"].numpy().copy()
+            self._variance = state["variance"].numpy().copy()
+            self._updated = state["updated"]

@@ -1,0 +1,18 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a forward pass that happens anyway says about each of its samples."""
+
+from __future__ import annotations
+
+from composer_dataagent.signals.classification import Signals, classification_signals
+from composer_dataagent.signals.detect import SignalsFn, detect_signals
+from composer_dataagent.signals.features import FeatureHook, find_head
+
+__all__ = [
+    "FeatureHook",
+    "Signals",
+    "SignalsFn",
+    "classification_signals",
+    "detect_signals",
+    "find_head",
+]

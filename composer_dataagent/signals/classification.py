@@ -1,0 +1,132 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Per-sample loss and predictive entropy of a classifier, from the logits it already produced."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A probability of exactly 0 (masked classes, half precision) has no logarithm; this stands in for
+# it: finite, and beyond any log probability that training meets.
+LOG_ZERO = -1e4
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What one forward pass says about each sample: on the model's device, detached.
+
+    Attributes:
+        loss (Tensor): ``[B]`` float32 loss, cross entropy in nats for classifiers.
+        entropy (Tensor): ``[B]`` float32 predictive entropy divided by ``log C``, in [0, 1].
+        max_prob (Tensor | None): ``[B]`` float32 probability of the predicted class.
+        label (Tensor | None): ``[B]`` int64 class label.
+
+    Raises:
+        ValueError: The tensors are not all of one shape ``[B]``.
+    """
+
+    loss: Tensor
+    entropy: Tensor
+    max_prob: Tensor | None = None
+    label: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+        if self.loss.dim() != 1 or any(t.shape != self.loss.shape for t in given.values()):
+            shapes = {name: list(tensor.shape) for name, tensor in given.items()}
+            raise ValueError(
+                f"Signals needs one value per sample: tensors of one shape [B], got {shapes}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    @property
+    def target_prob(self) -> Tensor:
+        """Probability that the model gives the label: ``exp(-loss)``, ``[B]`` in [0, 1]."""
+        return (-self.loss).exp().clamp(0.0, 1.0)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Signals]) -> Signals:
+        """Join the signals of a batch's microbatches, in order.
+
+        A column that any part lacks is ``None`` in the result.
+
+        Args:
+            parts (Sequence[Signals]): At least one.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if not parts:
+            raise ValueError("Signals.cat needs at least one part")
+
+        def join(columns: Sequence[Tensor | None]) -> Tensor | None:
+            present = [column for column in columns if column is not None]
+            return torch.cat(present) if len(present) == len(columns) else None
+
+        return cls(
+            torch.cat([part.loss for part in parts]),
+            torch.cat([part.entropy for part in parts]),
+            join([part.max_prob for part in parts]),
+            join([part.label for part in parts]),
+        )
+
+
+@torch.no_grad()
+def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
+    """Per-sample cross entropy and normalised entropy (paper, Eq. 1 and 3, before normalisation).
+
+    One log-softmax in float32, whatever the logits' precision; nothing is read back to the host.
+    The result is always finite: a row with NaN or +inf among its logits (a half-precision overflow,
+    whose step a gradient scaler skips) counts as a uniform prediction.
+
+    Args:
+        logits (Tensor): ``[B, C]`` floating point, C >= 2. Classes masked with -inf are fine.
+        targets (Tensor): ``[B]`` integer class labels in [0, C), or ``[B, C]`` class
+            probabilities, whose largest entry becomes the label.
+
+    Returns:
+        Signals: All four columns.
+
+    Raises:
+        ValueError: The shapes or the targets' dtype are not as above.
+    """
+    _check_shapes(logits, targets)
+    classes = logits.shape[1]
+    log_prob = logits.float().log_softmax(dim=1)
+    log_prob = log_prob.nan_to_num(nan=-math.log(classes), neginf=LOG_ZERO)
+    prob = log_prob.exp()
+    if targets.dim() == 1:
+        label = targets.long()
+        loss = -log_prob.gather(1, label[:, None]).squeeze(1)
+    else:
+        label = targets.argmax(dim=1)
+        loss = -(targets.float() * log_prob).sum(dim=1)
+    entropy = -(prob * log_prob).sum(dim=1) / math.log(classes)
+    return Signals(
+        loss=loss,
+        # Rounding may step over the ends.
+        entropy=entropy.clamp(0.0, 1.0),
+        max_prob=prob.amax(dim=1),
+        label=label,
+    )
+
+
+def _check_shapes(logits: Tensor, targets: Tensor) -> None:
+    got = (
+        f"got logits {list(logits.shape)} {logits.dtype} and "
+        f"targets {list(targets.shape)} {targets.dtype}"
+    )
+    if logits.dim() != 2 or not logits.is_floating_point() or logits.shape[1] < 2:
+        raise ValueError(f"Classification needs floating point logits [B, C] with C >= 2, {got}")
+    hard = targets.shape == logits.shape[:1]
+    if not hard and targets.shape != logits.shape:
+        raise ValueError(f"Classification needs targets [B] or [B, C] to match the logits, {got}")
+    if hard and (targets.is_floating_point() or targets.is_complex()):
+        raise ValueError(f"Targets of shape [B] must be integer class labels, {got}")

@@ -1,0 +1,95 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which signals a model's outputs and batch hold, found out from their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer_dataagent.signals.classification import Signals, classification_signals
+
+SignalsFn = Callable[[Any, Any], Signals]
+
+LABEL_KEYS = ("labels", "label")
+
+HOW_TO = """\
+Pass a function that says what each sample's loss and uncertainty are:
+
+    def my_signals(outputs, batch):
+        logits, targets = outputs, batch[1]         # [B, C], [B]: take them from where they are
+        return classification_signals(logits, targets)
+        # or, for anything else: Signals(loss=..., entropy=...)   # [B] and [B] in [0, 1]
+
+    DataAgent(signals=my_signals)
+
+(from composer_dataagent.signals import Signals, classification_signals)"""
+
+
+def detect_signals(model: torch.nn.Module) -> SignalsFn:
+    """Signals for single-label classifiers, whatever form their outputs and batches have.
+
+    Understood are outputs that are logits ``[B, C]``, or that hold them as ``.logits`` or
+    ``["logits"]``; and batches ``(inputs, targets)`` or mappings with ``"labels"`` or ``"label"``,
+    with targets ``[B]`` or ``[B, C]``. This covers ``composer.models.ComposerClassifier``,
+    ``ComposerModel`` subclasses of the same habit and ``HuggingFaceModel`` sequence classifiers.
+    A model's form shows at its first forward pass only, so that is when another one is refused.
+
+    Args:
+        model (torch.nn.Module): The model, possibly wrapped by DistributedDataParallel; names it in
+            error messages.
+
+    Returns:
+        SignalsFn: ``(outputs, batch) -> Signals``. It raises ``TypeError`` for outputs or batches
+        of another form and ``ValueError`` for other shapes, both with the way out.
+    """
+    inner = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+    name = type(inner).__name__
+
+    def signals(outputs: Any, batch: Any) -> Signals:
+        logits, targets = _logits(outputs), _targets(batch)
+        if logits is None or targets is None:
+            raise TypeError(
+                f"DataAgent cannot read per-sample signals from {name}: it expects outputs that "
+                "are logits [B, C] (or hold them as `logits`) and a batch (inputs, targets) or one "
+                f'with "labels", but outputs are {_describe(outputs)} and the batch is '
+                f"{_describe(batch)}. {HOW_TO}"
+            )
+        try:
+            return classification_signals(logits, targets)
+        except ValueError as error:
+            raise ValueError(
+                f"DataAgent cannot read per-sample signals from {name}: {error}. {HOW_TO}"
+            ) from error
+
+    return signals
+
+
+def _logits(outputs: Any) -> Tensor | None:
+    if isinstance(outputs, Mapping):
+        outputs = outputs.get("logits")
+    elif not isinstance(outputs, Tensor):
+        outputs = getattr(outputs, "logits", None)
+    return outputs if isinstance(outputs, Tensor) else None
+
+
+def _targets(batch: Any) -> Tensor | None:
+    targets = None
+    if isinstance(batch, Mapping):
+        targets = next((batch[key] for key in LABEL_KEYS if key in batch), None)
+    elif isinstance(batch, tuple | list) and len(batch) == 2:
+        targets = batch[1]
+    return targets if isinstance(targets, Tensor) else None
+
+
+def _describe(thing: Any) -> str:
+    if isinstance(thing, Tensor):
+        return f"a tensor {list(thing.shape)} {thing.dtype}"
+    if isinstance(thing, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_describe(value)}' for key, value in thing.items())}}}"
+    if isinstance(thing, tuple | list):
+        return f"{type(thing).__name__} of ({', '.join(_describe(value) for value in thing)})"
+    return type(thing).__name__

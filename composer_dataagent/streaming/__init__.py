@@ -1,0 +1,27 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Serve exactly these ids: selection, and nothing else, on top of streaming's own machinery."""
+
+from __future__ import annotations
+
+from composer_dataagent.streaming.attach import Attachment, attach
+from composer_dataagent.streaming.errors import (
+    SelectionCorruptError,
+    SelectionError,
+    SelectionMissingError,
+    ShortEpochError,
+)
+from composer_dataagent.streaming.select import clear, select
+from composer_dataagent.streaming.store import SelectionRecord
+
+__all__ = [
+    "Attachment",
+    "SelectionCorruptError",
+    "SelectionError",
+    "SelectionMissingError",
+    "SelectionRecord",
+    "ShortEpochError",
+    "attach",
+    "clear",
+    "select",
+]

@@ -1,0 +1,21 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong when a selection is served; each ends the run instead of serving other data."""
+
+from __future__ import annotations
+
+
+class SelectionError(RuntimeError):
+    """Base of the errors below."""
+
+
+class SelectionMissingError(SelectionError):
+    """An epoch is about to run for which no selection was published."""
+
+
+class SelectionCorruptError(SelectionError):
+    """A published selection does not match its digest, or is not the one of the checkpoint."""
+
+
+class ShortEpochError(SelectionError):
+    """An epoch ended before all of its planned samples were served."""

@@ -1,0 +1,58 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Sample ids beside the batch: the user's batch comes out of the loader unchanged."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+
+class IdCollate:
+    """Collates ``(id, sample)`` pairs to ``(batch, ids)``.
+
+    Args:
+        collate (Callable): The user's ``collate_fn``, called with the samples alone.
+    """
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, pairs: Sequence[tuple[int, Any]]) -> tuple[Any, Tensor]:
+        """Collate a batch; ids come as int64 ``[B]``."""
+        ids = torch.tensor([sample_id for sample_id, _ in pairs], dtype=torch.int64)
+        return self.collate([sample for _, sample in pairs]), ids
+
+
+@functools.cache
+def beside(cls: type[DataLoader]) -> type[DataLoader]:
+    """The subclass of a loader class that keeps the ids of the batch it yields.
+
+    Args:
+        cls (type[DataLoader]): ``DataLoader``, ``StreamingDataLoader`` or a subclass.
+
+    Returns:
+        type[DataLoader]: One class per ``cls``, of the same name. Its ``sample_ids`` is the int64
+        tensor ``[B]`` of the batch yielded last.
+    """
+
+    class Beside(cls):  # type: ignore[valid-type, misc]
+        sample_ids: Tensor
+
+        def __iter__(self) -> Iterator[Any]:
+            for batch, ids in super().__iter__():
+                self.sample_ids = ids
+                yield batch
+
+        def _get_batch_size(self, batch: tuple[Any, Tensor]) -> int:
+            # StreamingDataLoader counts below us, where the batch still has its ids.
+            return len(batch[1])
+
+    Beside.__name__, Beside.__qualname__ = cls.__name__, cls.__qualname__
+    Beside.__module__, Beside.__doc__ = cls.__module__, cls.__doc__
+    return Beside

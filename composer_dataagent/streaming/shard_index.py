@@ -1,0 +1,35 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where samples are: from global sample ids to shards, in plain NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def samples_by_shard(
+    ids: NDArray[np.int64], samples_per_shard: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Count how many of the given samples each shard holds.
+
+    Args:
+        ids (NDArray[np.int64]): ``[K]`` sorted sample ids.
+        samples_per_shard (NDArray[np.int64]): ``[S]`` size of each shard, in the order of ids.
+
+    Returns:
+        NDArray[np.int64]: ``[S]``, with sum ``K``.
+    """
+    ends = np.cumsum(samples_per_shard)
+    return np.diff(np.searchsorted(ids, ends), prepend=0)
+
+
+def shuffle_units(
+    ids: NDArray[np.int64], samples_per_shard: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Sizes of the runs of samples that streaming's shuffle keeps together: one per shard used.
+
+    This is the first value of ``StreamingDataset.resample_streams`` (the second is ``ids``).
+    """
+    counts = samples_by_shard(ids, samples_per_shard)
+    return counts[counts > 0]

@@ -1,0 +1,135 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Selections on disk: how they reach data loader workers, whenever those were started."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from composer_dataagent.streaming.errors import SelectionCorruptError, SelectionMissingError
+
+STANDING = "standing"
+
+
+@dataclass(frozen=True)
+class SelectionRecord:
+    """What identifies a published selection.
+
+    Attributes:
+        epoch (int | None): The streaming epoch that it is for; ``None``: every epoch that has none
+            of its own.
+        num_samples (int): Size of the data set.
+        size (int): How many samples are selected.
+        digest (str): SHA-256 of the packed bitmap, hexadecimal.
+    """
+
+    epoch: int | None
+    num_samples: int
+    size: int
+    digest: str
+
+
+class SelectionStore:
+    """A folder of packed bitmaps, one file per streaming epoch plus a standing one.
+
+    A file is one line of JSON (the :class:`SelectionRecord`) and ``ceil(N / 8)`` bytes. It is
+    written beside its place and moved there, so a reader sees all of it or nothing; it is read
+    through a memory map and verified. Workers that live through many epochs read anew in each.
+
+    Args:
+        folder (str): Existing folder that nothing else writes to.
+        num_samples (int): Size of the data set, ``N``.
+    """
+
+    def __init__(self, folder: str, num_samples: int) -> None:
+        self.folder = folder
+        self.num_samples = num_samples
+
+    def publish(self, mask: NDArray[np.bool_], epoch: int | None) -> SelectionRecord:
+        """Make a selection known.
+
+        Args:
+            mask (NDArray[np.bool_]): ``[N]``, true where selected.
+            epoch (int | None): The streaming epoch that it is for; ``None``: all others.
+
+        Returns:
+            SelectionRecord: With the digest that readers verify.
+        """
+        bits = np.packbits(mask)
+        record = SelectionRecord(
+            epoch, self.num_samples, int(mask.sum()), hashlib.sha256(bits).hexdigest()
+        )
+        path = self._path(epoch)
+        beside = path.with_suffix(f".{os.getpid()}.part")
+        with beside.open("wb") as file:
+            file.write(json.dumps(asdict(record)).encode() + b"\n")
+            file.write(bits)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        return record
+
+    def read(self, epoch: int) -> tuple[NDArray[np.int64], SelectionRecord]:
+        """The sample ids that an epoch serves, sorted.
+
+        Args:
+            epoch (int): The streaming epoch that is about to run.
+
+        Returns:
+            tuple[NDArray[np.int64], SelectionRecord]: Ids and what identifies them.
+
+        Raises:
+            SelectionMissingError: Nothing was published for it.
+            SelectionCorruptError: The file is damaged, or belongs to another epoch or data set.
+        """
+        path = self._find(epoch)
+        try:
+            with path.open("rb") as file:
+                record = SelectionRecord(**json.loads(file.readline()))
+                start = file.tell()
+            bits = np.memmap(path, np.uint8, mode="r", offset=start)
+            intact = hashlib.sha256(bits).hexdigest() == record.digest
+        except (ValueError, TypeError) as error:
+            raise SelectionCorruptError(f"The selection file {path} is damaged: {error}") from error
+        if not intact or len(bits) != -(-self.num_samples // 8):
+            raise SelectionCorruptError(
+                f"The selection file {path} does not match its digest: it was changed or cut off "
+                "after it was written"
+            )
+        if record.num_samples != self.num_samples or record.epoch not in (None, epoch):
+            raise SelectionCorruptError(
+                f"The selection file {path} is for epoch {record.epoch} of {record.num_samples} "
+                f"samples, but epoch {epoch} of {self.num_samples} samples is about to run"
+            )
+        return np.flatnonzero(np.unpackbits(bits, count=self.num_samples)), record
+
+    def has_standing(self) -> bool:
+        """Whether epochs without a selection of their own are served from a standing one."""
+        return self._path(None).exists()
+
+    def drop_before(self, epoch: int) -> None:
+        """Delete the selections of streaming epochs before ``epoch``."""
+        for path in Path(self.folder).glob("epoch-*.selection"):
+            if int(path.stem.removeprefix("epoch-")) < epoch:
+                path.unlink(missing_ok=True)
+
+    def _find(self, epoch: int) -> Path:
+        for path in (self._path(epoch), self._path(None)):
+            if path.exists():
+                return path
+        raise SelectionMissingError(
+            f"No selection was published for streaming epoch {epoch} (looked in {self.folder}). "
+            "Something else iterated over the training dataset and so moved its epoch on, or the "
+            "folder was deleted; all samples would be a wrong guess."
+        )
+
+    def _path(self, epoch: int | None) -> Path:
+        name = STANDING if epoch is None else f"epoch-{epoch:09d}"
+        return Path(self.folder, f"{name}.selection")

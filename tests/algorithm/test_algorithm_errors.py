@@ -1,0 +1,132 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input gets one clear error before the first step, and it names the fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from digits_run import CLASSES, make_loader, make_model
+from composer.algorithms import SelectiveBackprop
+from composer.core import Callback
+from composer.models import ComposerModel
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from composer_dataagent import DataAgent
+
+
+class NoStep(Callback):
+    """Fails if any batch is trained on: the errors must come earlier."""
+
+    def batch_start(self, state: Any, logger: Any) -> None:
+        raise AssertionError("a batch was trained on before the error")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ratio": 0.0}, r"ratio.*0\.0.*\(0, 1\]"),
+        ({"ratio": 1.5}, r"ratio.*1\.5.*\(0, 1\]"),
+        ({"selector": "rnadom"}, r"rnadom.*random"),
+        ({"selector": {"name": "random", "explor": 1}}, r"explor"),
+        ({"preset": "papre"}, r"preset='papre'.*default.*paper"),
+        ({"state": "logits"}, r"state='logits'.*signals.*features.*both"),
+        ({"reward": "none"}, r"reward='none'.*budget.*paper"),
+        ({"update_interval": 0}, r"update_interval=0.*at least 1"),
+        ({"warmup_epochs": -1}, r"warmup_epochs.*-1"),
+        ({"anneal": 1.0}, r"anneal.*1\.0"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataAgent(**arguments)
+
+
+def test_dataset_that_is_not_streaming(make_trainer: Any) -> None:
+    data = TensorDataset(torch.zeros(64, 64), torch.zeros(64, dtype=torch.long))
+    trainer = make_trainer(
+        DataAgent(), loader=DataLoader(data, batch_size=16), callbacks=[NoStep()]
+    )
+    with pytest.raises(TypeError, match=r"TensorDataset.*StreamingDataset|StreamingDataset.*Tens"):
+        trainer.fit()
+
+
+def test_head_that_cannot_be_found(make_trainer: Any) -> None:
+    trainer = make_trainer(DataAgent(state="features", head="module.nope"), callbacks=[NoStep()])
+    with pytest.raises(ValueError, match=r"(?s)module\.nope.*module\.4"):
+        trainer.fit()
+
+
+def test_selective_backprop_in_the_same_run(make_trainer: Any) -> None:
+    with pytest.raises(ValueError, match=r"SelectiveBackprop.*remove"):
+        make_trainer([DataAgent(), SelectiveBackprop()])
+
+
+def test_two_agents(make_trainer: Any) -> None:
+    with pytest.raises(ValueError, match=r"one DataAgent only"):
+        make_trainer([DataAgent(), DataAgent(ratio=0.3)])
+
+
+def test_fewer_selected_samples_than_a_global_batch(make_trainer: Any, shards: str) -> None:
+    trainer = make_trainer(
+        DataAgent(ratio=0.1), loader=make_loader(shards, batch_size=64), callbacks=[NoStep()]
+    )
+    with pytest.raises(ValueError, match=r"ratio=0\.1 of 203 .* 20, .*batch of 64.*0\.315"):
+        trainer.fit()
+
+
+def test_subset_of_batches(make_trainer: Any) -> None:
+    trainer = make_trainer(DataAgent(), train_subset_num_batches=3, callbacks=[NoStep()])
+    with pytest.raises(ValueError, match="train_subset_num_batches"):
+        trainer.fit()
+
+
+class Regression(ComposerModel):
+    """A model whose outputs are no classifier's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(64, 1)
+
+    def forward(self, batch: Any) -> Any:
+        return {"prediction": self.net(batch[0])}
+
+    def loss(self, outputs: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        return outputs["prediction"].square().mean()
+
+
+def test_unknown_outputs_show_the_signals_callable(make_trainer: Any) -> None:
+    trainer = make_trainer(DataAgent(), model=Regression())
+    with pytest.raises(TypeError, match=r"(?s)DataAgent\(.*signals="):
+        trainer.fit()
+
+
+def test_schedule_that_gives_nonsense(make_trainer: Any) -> None:
+    trainer = make_trainer(DataAgent(schedule=lambda epoch, progress: 2.0), callbacks=[NoStep()])
+    with pytest.raises(ValueError, match=r"schedule=2\.0.*\(0, 1\].*epoch 0"):
+        trainer.fit()
+
+
+def test_history_of_another_run_is_not_overwritten(make_trainer: Any, run_dir: str) -> None:
+    make_trainer(DataAgent(run_dir=run_dir), epochs=1).fit()
+    again = make_trainer(DataAgent(run_dir=run_dir), epochs=1, callbacks=[NoStep()])
+    with pytest.raises(FileExistsError, match="overwrite"):
+        again.fit()
+    make_trainer(DataAgent(run_dir=run_dir, overwrite=True), epochs=1).fit()
+
+
+def test_custom_signals_replace_detection(make_trainer: Any) -> None:
+    from composer_dataagent.signals import Signals
+
+    def signals(outputs: Any, batch: Any) -> Signals:
+        loss = torch.nn.functional.cross_entropy(outputs, batch[1], reduction="none").detach()
+        return Signals(loss=loss, entropy=torch.full_like(loss, 0.5))
+
+    agent = DataAgent(ratio=0.5, signals=signals)
+    make_trainer(agent, model=make_model(), epochs=2).fit()
+    assert (agent.ledger.entropy == 0.5).all()
+    assert CLASSES == 10 and (agent.ledger.label == -1).all()

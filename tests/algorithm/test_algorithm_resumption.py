@@ -1,0 +1,126 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A killed run that resumes ends exactly where the uninterrupted one ends."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import killable_run
+import numpy as np
+import pytest
+import torch
+
+# Batches of 16: 13 in the full first epoch, 7 in each pruned one.
+FIRST, PRUNED = 13, 7
+TOTAL = FIRST + 2 * PRUNED
+# Wall-clock times differ between any two runs.
+TIMES = {"seconds", "agent_seconds"}
+
+
+def assert_same(a: Any, b: Any, path: str = "") -> None:
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a.keys() - TIMES:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and a.shape == b.shape, path
+        assert torch.equal(a.nan_to_num(nan=-7.0), b.nan_to_num(nan=-7.0)), path
+    else:
+        assert a == b or (a != a and b != b), path
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "signals": {},
+    "features": {"state": "features"},
+    "paper": {"preset": "paper"},
+    "infobatch": {"selector": "infobatch"},
+    "ucb": {"selector": "ucb"},
+    "workers": {"loader": {"num_workers": 2, "persistent_workers": True}},
+}
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    outcomes: dict[str, killable_run.Outcome] = {}
+
+    def get(name: str) -> killable_run.Outcome:
+        if name not in outcomes:
+            folder = tmp_path_factory.mktemp(f"whole-{name}")
+            outcomes[name] = killable_run.run(shards, folder, **SETTINGS[name])
+            assert outcomes[name].exit_code == 0
+            assert len(outcomes[name].batches) == TOTAL
+        return outcomes[name]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    ("name", "save_interval", "kill_after"),
+    [
+        # every batch saved: in the middle of epochs, and around their ends
+        ("signals", "1ba", 2),
+        ("signals", "1ba", FIRST - 1),
+        ("signals", "1ba", FIRST),
+        ("signals", "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
+        ("signals", "1ba", FIRST + 3),
+        ("signals", "1ba", FIRST + PRUNED + 1),
+        ("signals", "1ba", TOTAL),
+        ("signals", "3ba", FIRST + 5),
+        # epoch ends only
+        ("signals", "1ep", FIRST + 2),
+        ("signals", "1ep", FIRST + PRUNED + 3),
+        ("signals", "1ep", -(FIRST + PRUNED)),
+        ("features", "1ba", FIRST + 3),
+        ("paper", "1ba", FIRST + 3),
+        ("infobatch", "1ba", FIRST + 3),
+        ("ucb", "1ba", FIRST + 3),
+        ("workers", "1ba", FIRST + 3),
+        ("workers", "1ep", FIRST + 3),
+    ],
+)
+def test_killed_and_resumed_equals_uninterrupted(
+    shards: str,
+    tmp_path: Path,
+    uninterrupted: Any,
+    name: str,
+    save_interval: str,
+    kill_after: int,
+) -> None:
+    whole = uninterrupted(name)
+    arguments = {"save_interval": save_interval, **SETTINGS[name]}
+    killed = killable_run.run(shards, tmp_path / "run", kill_after=kill_after, **arguments)
+    assert killed.exit_code == -signal.SIGKILL and killed.final is None
+    assert len(killed.batches) == abs(kill_after)
+    resumed = killable_run.run(shards, tmp_path / "run", **arguments)
+    assert resumed.exit_code == 0
+    assert resumed.batches == whole.batches  # same samples, same order, same batches
+    assert whole.final is not None
+    assert_same(resumed.final, whole.final)
+
+
+def test_killed_three_times(shards: str, tmp_path: Path, uninterrupted: Any) -> None:
+    whole = uninterrupted("signals")
+    for kill_after in (4, FIRST + 2, FIRST + PRUNED + 5):
+        killed = killable_run.run(shards, tmp_path / "run", kill_after=kill_after)
+        assert killed.exit_code == -signal.SIGKILL
+    resumed = killable_run.run(shards, tmp_path / "run")
+    assert resumed.batches == whole.batches
+    assert whole.final is not None
+    assert_same(resumed.final, whole.final)
+
+
+def test_pruned_epochs_differ_from_each_other(uninterrupted: Any) -> None:
+    """Guards the tests above: a selection that never changes would make them easy."""
+    batches = uninterrupted("signals").batches
+    second = {i for b in range(FIRST, FIRST + PRUNED) for i in batches[b]}
+    third = {i for b in range(FIRST + PRUNED, TOTAL) for i in batches[b]}
+    assert len(second) == len(third) == 102 and second != third
+    assert not np.array_equal(sorted(second), sorted(third))

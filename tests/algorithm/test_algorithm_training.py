@@ -1,0 +1,222 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a training run with DataAgent does, through Composer's own Trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from digits_run import NUM_SAMPLES, Recorder, make_loader, make_model, weights_of
+from composer.algorithms import EMA, SAM, LabelSmoothing
+from composer.core import Callback
+from composer.loggers import InMemoryLogger
+
+from composer_dataagent import DataAgent
+from composer_dataagent.report import read_run
+
+SELECTORS = ["data_agent", "random", "infobatch", "loss", "entropy", "reward", "ucb"]
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_an_epoch_serves_the_selected_samples_once(make_trainer: Any, selector: str) -> None:
+    recorder = Recorder()
+    trainer = make_trainer(DataAgent(ratio=0.4, selector=selector), callbacks=[recorder], epochs=4)
+    trainer.fit()
+    first, *pruned = recorder.by_epoch()
+    assert sorted(first) == list(range(NUM_SAMPLES))  # warm-up: everything
+    for ids in pruned:
+        assert len(ids) == len(set(ids)) == round(0.4 * NUM_SAMPLES)
+    assert int(trainer.state.timestamp.sample) == NUM_SAMPLES + 3 * round(0.4 * NUM_SAMPLES)
+    assert len({tuple(sorted(ids)) for ids in pruned}) > 1  # explores
+
+
+def test_full_ratio_is_bit_identical_to_training_without(make_trainer: Any) -> None:
+    plain = make_trainer(None, model=make_model(dropout=0.3))
+    plain.fit()
+    observed = make_trainer(DataAgent(ratio=1.0), model=make_model(dropout=0.3))
+    observed.fit()
+    for name, weight in weights_of(plain).items():
+        assert torch.equal(weight, weights_of(observed)[name]), name
+
+
+def test_microbatches_and_sam_score_every_sample_once_at_the_first_pass(
+    make_trainer: Any, shards: str
+) -> None:
+    agents = {}
+    for name, extra, microbatch in [("plain", [], 16), ("micro", [], 5), ("sam", [SAM()], 16)]:
+        agent = DataAgent(ratio=0.5)
+        trainer = make_trainer(
+            [*extra, agent], epochs=1, device_train_microbatch_size=microbatch
+        )
+        trainer.fit()
+        agents[name] = agent
+    seen = {name: agent.ledger.visits for name, agent in agents.items()}
+    assert all((visits == 1).all() for visits in seen.values())
+    # The first batch is scored at the initial weights in all three runs.
+    ids = np.flatnonzero(agents["plain"].ledger.last_seen == 0)
+    assert len(ids) == NUM_SAMPLES
+    np.testing.assert_allclose(
+        agents["plain"].ledger.loss, agents["micro"].ledger.loss, rtol=1e-4, atol=1e-5
+    )
+
+
+class LossCheck(Callback):
+    """Recomputes a batch's per-sample loss with a second forward, before the weights move."""
+
+    def __init__(self) -> None:
+        self.expected: dict[int, float] = {}
+
+    def before_train_batch(self, state: Any, logger: Any) -> None:
+        inputs, targets = state.batch
+        with torch.no_grad():
+            logits = state.model.module(inputs)
+        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        ids = state.train_dataloader.sample_ids.tolist()
+        self.expected.update(dict(zip(ids, losses.tolist(), strict=True)))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_ledger_holds_each_samples_own_loss(
+    make_trainer: Any, shards: str, num_workers: int
+) -> None:
+    check = LossCheck()
+    agent = DataAgent(ratio=0.5)
+    loader = make_loader(shards, num_workers=num_workers)
+    make_trainer(
+        [LabelSmoothing(0.1), agent],
+        loader=loader,
+        callbacks=[check],
+        epochs=2,
+        device_train_microbatch_size=6,
+    ).fit()
+    expected = np.array([check.expected[i] for i in range(NUM_SAMPLES)])
+    np.testing.assert_allclose(agent.ledger.loss, expected, rtol=1e-4, atol=1e-5)
+    labels = torch.tensor([agent._loader.dataset[i][1] for i in range(NUM_SAMPLES)])
+    assert (torch.from_numpy(agent.ledger.label) == labels).all()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"state": "features"},
+        {"state": "both"},
+        {"preset": "paper", "ratio": 0.6},
+        {"selector": {"name": "data_agent", "explore": 8.0}},
+        {"head": "module.4", "state": "features"},
+        {"warmup_epochs": 0},
+        {"anneal": 0.34},
+        {"schedule": lambda epoch, progress: 1.0 if epoch % 2 == 0 else 0.3},
+    ],
+    ids=str,
+)
+def test_options_train(make_trainer: Any, arguments: dict[str, Any]) -> None:
+    recorder = Recorder()
+    agent = DataAgent(**{"ratio": 0.5, **arguments})
+    make_trainer(agent, callbacks=[recorder], epochs=3).fit()
+    sizes = [len(ids) for ids in recorder.by_epoch()]
+    half = round(0.5 * NUM_SAMPLES + 0.01)
+    expected = {
+        "paper": [NUM_SAMPLES, round(0.6 * NUM_SAMPLES), round(0.6 * NUM_SAMPLES)],
+        "warmup": [half, half, half],
+        "anneal": [NUM_SAMPLES, half, NUM_SAMPLES],
+        "schedule": [NUM_SAMPLES, round(0.3 * NUM_SAMPLES), NUM_SAMPLES],
+    }
+    for key, value in expected.items():
+        if any(key in name or key == argument for name, argument in arguments.items()):
+            assert sizes == value
+            break
+    else:
+        assert sizes == [NUM_SAMPLES, half, half]
+
+
+def test_infobatch_weights_reach_the_gradient(make_trainer: Any) -> None:
+    """A weight of w on a sample equals w copies of its loss: checked on the accumulated gradient."""
+
+    class Gradients(Callback):
+        def __init__(self) -> None:
+            self.worst = 0.0
+            self.weighted_batches = 0
+
+        def after_train_batch(self, state: Any, logger: Any) -> None:
+            if int(state.timestamp.epoch) == 0:
+                return
+            inputs, targets = state.batch
+            agent = next(a for a in state.algorithms if isinstance(a, DataAgent))
+            assert agent._selection is not None and agent._selection.weights is not None
+            rows = np.searchsorted(
+                agent._selection.ids, state.train_dataloader.sample_ids.numpy()
+            )
+            weights = torch.from_numpy(agent._selection.weights[rows])
+            self.weighted_batches += int((weights != 1).any())
+            losses = torch.nn.functional.cross_entropy(
+                state.model.module(inputs), targets, reduction="none"
+            )
+            parameters = list(state.model.parameters())
+            wanted = torch.autograd.grad((weights * losses).mean(), parameters)
+            for parameter, gradient in zip(parameters, wanted, strict=True):
+                difference = (parameter.grad - gradient).abs().max()
+                self.worst = max(self.worst, float(difference / gradient.abs().max()))
+
+    gradients = Gradients()
+    make_trainer(
+        DataAgent(ratio=0.5, selector="infobatch"),
+        callbacks=[gradients],
+        epochs=2,
+        device_train_microbatch_size=8,
+    ).fit()
+    assert gradients.weighted_batches > 0
+    assert gradients.worst < 1e-4
+
+
+def test_facts_reach_loggers_and_history(make_trainer: Any, run_dir: str, shards: str) -> None:
+    logger = InMemoryLogger()
+    names = [f"digit {i}" for i in range(10)]
+    agent = DataAgent(ratio=0.5, run_dir=run_dir, class_names=names)
+    trainer = make_trainer(
+        agent, loggers=[logger], epochs=3, eval_dataloader=make_loader(shards, drop_last=False)
+    )
+    trainer.fit()
+    run = read_run(run_dir)
+    assert run.meta["num_samples"] == NUM_SAMPLES and run.meta["class_names"] == names
+    assert [row["epoch"] for row in run.rows] == [0, 1, 2]
+    half = round(NUM_SAMPLES / 2 + 0.01)
+    assert [row["selected"] for row in run.rows] == [NUM_SAMPLES, half, half]
+    last = run.rows[-1]
+    assert last["samples_seen"] == NUM_SAMPLES + 2 * half
+    assert last["coverage"] == 1.0
+    assert sum(last["class_selected"].values()) == half
+    assert sum(last["class_total"].values()) == NUM_SAMPLES
+    assert sum(last["action_histogram"]) == half
+    assert 0 < last["metrics"]["eval/MulticlassAccuracy"] <= 1
+    assert {"approx_kl", "clip_fraction", "explained_variance", "entropy"} <= set(last["ppo"])
+    assert 0 < last["agent_seconds"] < last["seconds"]
+    assert logger.data["data_agent/ratio"][-1][1] == pytest.approx(half / NUM_SAMPLES)
+    assert len(logger.data["data_agent/reward"]) == 3
+    assert (run.ledger["visits"] >= 1).all()
+
+
+def test_composes_with_label_smoothing_and_ema(make_trainer: Any) -> None:
+    recorder = Recorder()
+    make_trainer(
+        [DataAgent(ratio=0.5), LabelSmoothing(0.1), EMA(half_life="20ba")], callbacks=[recorder]
+    ).fit()
+    assert [len(ids) for ids in recorder.by_epoch()][1:] == [102, 102]
+
+
+def test_learning_rate_ends_at_its_end_in_spite_of_short_epochs(make_trainer: Any) -> None:
+    recorder = Recorder()
+    make_trainer(DataAgent(ratio=0.3), callbacks=[recorder], epochs=6).fit()
+    rates = recorder.learning_rates
+    assert all(a >= b for a, b in zip(rates, rates[1:], strict=False))
+    assert rates[-1] < 0.01 * rates[0]
+
+
+def test_a_second_fit_goes_on(make_trainer: Any) -> None:
+    recorder = Recorder()
+    trainer = make_trainer(DataAgent(ratio=0.5), callbacks=[recorder], epochs=2)
+    trainer.fit()
+    trainer.fit(duration="2ep")
+    assert [len(ids) for ids in recorder.by_epoch()] == [NUM_SAMPLES, 102, 102, 102]
