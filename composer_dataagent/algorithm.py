@@ -33,6 +33,7 @@ from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.records import Records, RecordBuffer
 from composer_dataagent.report import History
 from composer_dataagent.report.facts import EpochFacts
+from composer_dataagent.report.thumbnails import choose_samples
 from composer_dataagent.selection import (
     MISLABEL_GATE_SHARE,
     Ledger,
@@ -219,6 +220,9 @@ class DataAgent(Algorithm):
         follow_training_progress(state, self._full_batches, self.num_samples)
         # Composer read the length before the selection was known (and before a checkpoint was).
         state.dataloader_len = -1
+        # A streaming dataset keeps its own place: iterating it up to the current epoch, as Composer
+        # does in a second fit(), would move it on.
+        state.dataset_resumption["train"] = True
         if self.run_dir is not None and collectives.rank() == 0:
             self._history = History(self.run_dir, overwrite=self.overwrite)
             self._history.begin(self._meta(state), epoch=int(state.timestamp.epoch))
@@ -337,6 +341,19 @@ class DataAgent(Algorithm):
             self._history.write_ledger(self._ledger_columns())
         self._row = None
 
+    def _fit_end(self, state: State, logger: Logger) -> None:
+        """Keep a few samples for the report: those that were chosen most often and least often."""
+        del state, logger
+        if self._history is None or self._attachment is None:
+            return
+        most, least = choose_samples(self._ledger_columns())
+        try:
+            samples = {i: self._attachment.raw_sample(i) for i in [*most, *least]}
+            self._history.write_samples(samples)
+        except Exception:
+            # The training is done and saved: a picture is not worth an error now.
+            log.warning("The report has no samples to show, for they cannot be read", exc_info=True)
+
     _HANDLERS: Mapping[Event, Callable[[DataAgent, State, Logger], None]] = {
         Event.INIT: _init,
         Event.FIT_START: _fit_start,
@@ -350,6 +367,7 @@ class DataAgent(Algorithm):
         Event.EPOCH_END: _epoch_end,
         Event.EVAL_AFTER_ALL: _eval_after_all,
         Event.EPOCH_CHECKPOINT: _epoch_checkpoint,
+        Event.FIT_END: _fit_end,
     }
 
     # ------------------------------------------------------------------ set-up

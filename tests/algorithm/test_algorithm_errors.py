@@ -57,7 +57,7 @@ def test_dataset_that_is_not_streaming(make_trainer: Any) -> None:
 
 def test_head_that_cannot_be_found(make_trainer: Any) -> None:
     trainer = make_trainer(DataAgent(state="features", head="module.nope"), callbacks=[NoStep()])
-    with pytest.raises(ValueError, match=r"(?s)module\.nope.*module\.4"):
+    with pytest.raises(ValueError, match=r"(?s)module\.nope.*4 \(24 -> 10\)"):
         trainer.fit()
 
 

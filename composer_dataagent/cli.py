@@ -1,0 +1,157 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of ``composer-dataagent``."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import click
+
+from composer_dataagent.version import __version__
+
+# Imports that take seconds (torch, Composer) are made by the command that needs them.
+
+# Of every last batch that is not full, and of rounded label-smoothing targets: nothing to act on.
+_KNOWN_WARNINGS = (
+    "Cannot split tensor of length",
+    "Some targets have less than 1 total probability",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """Train on the samples that are worth it now, and stream only those.
+
+    \b
+    First steps:
+      composer-dataagent demo                      four ways to train, a table, a report
+      composer-dataagent train yamls/digits.yaml   one run from a recipe
+      composer-dataagent report runs/digits        its report
+    """
+    for message in _KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+def train(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Train from a YAML recipe.
+
+    KEY=VALUE replaces a value of the recipe; dots reach into sections. A run that was killed goes
+    on from its last checkpoint when the same command is given again.
+
+    \b
+    Examples:
+      composer-dataagent train yamls/digits.yaml
+      composer-dataagent train yamls/digits.yaml run_name=third algorithms.data_agent.ratio=0.3
+      composer-dataagent train yamls/digits.yaml algorithms.label_smoothing.smoothing=0.1
+      composer -n 2 -m composer_dataagent train yamls/digits.yaml
+    """
+    from composer_dataagent import collectives
+    from composer_dataagent.recipes import RecipeError, load_recipe
+    from composer_dataagent.recipes import train as run
+
+    try:
+        run_dir = run(load_recipe(recipe, overrides))
+    except (RecipeError, FileExistsError) as error:
+        raise click.ClickException(str(error)) from error
+    if collectives.rank() == 0:
+        _write_report([run_dir], None)
+
+
+@main.command()
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Runs of each.")
+@click.option(
+    "--folder",
+    default="runs/demo",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where runs and report go.",
+)
+@click.option(
+    "--data",
+    default="data/digits",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the shards are, or go.",
+)
+@click.option("--fresh", is_flag=True, help="Train again what is there already.")
+def demo(seeds: int, folder: Path, data: Path, fresh: bool) -> None:
+    """Compare full data, random selection, InfoBatch and DataAgent on real digits.
+
+    Trains the same small CNN four ways through the same recipe and ends with a table and a report.
+    Finished runs are used again. Needs no network: the images come with scikit-learn.
+    """
+    from composer_dataagent.recipes import RecipeError
+    from composer_dataagent.recipes.demo import run_demo
+
+    try:
+        run_dirs = run_demo(folder, data, seeds, fresh)
+    except (RecipeError, FileExistsError) as error:
+        raise click.ClickException(str(error)) from error
+    _write_report(run_dirs, folder / "report.html")
+
+
+@main.command("prepare-digits")
+@click.option(
+    "--out",
+    default="data/digits",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that gets the splits train and eval.",
+)
+def prepare_digits_command(out: Path) -> None:
+    """Write scikit-learn's digits as MDS shards (1,437 + 360 images, no download)."""
+    from composer_dataagent.recipes import RecipeError
+    from composer_dataagent.recipes.digits import prepare_digits
+
+    try:
+        click.echo(prepare_digits(out))
+    except RecipeError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("run_dirs", nargs=-1, required=True, metavar="RUN_DIR...", type=click.Path())
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
+def report(run_dirs: tuple[str, ...], out: Path | None) -> None:
+    """Make the report of one or more runs again: a table here, and one HTML page.
+
+    The page is written to RUN_DIR/report.html, or with several runs to --out.
+
+    \b
+    Examples:
+      composer-dataagent report runs/digits
+      composer-dataagent report runs/digits runs/third --out compared.html
+    """
+    if len(run_dirs) > 1 and out is None:
+        raise click.UsageError("several runs go into one page: name it with --out")
+    _write_report([Path(run_dir) for run_dir in run_dirs], out)
+
+
+@main.command()
+def selectors() -> None:
+    """List the selectors: the rules that can pick the next epoch's samples."""
+    from composer_dataagent.selection import SELECTORS, selector_names
+
+    width = max(map(len, selector_names()))
+    for name in selector_names():
+        click.echo(f"{name:{width}}  {SELECTORS[name].summary}")
+
+
+def _write_report(run_dirs: list[Path], out: Path | None) -> None:
+    """Print the table, write the page, and say where it is."""
+    from composer_dataagent.report import read_run, write_page
+    from composer_dataagent.report.table import print_table
+
+    try:
+        runs = [read_run(run_dir) for run_dir in run_dirs]
+        page = write_page(runs, out or run_dirs[0] / "report.html")
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    print_table(runs)
+    click.echo(f"Report: {page}")

@@ -1,0 +1,188 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe to a Composer Trainer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import composer.algorithms
+import composer.callbacks
+import composer.loggers
+import composer.optim
+import torch
+from composer import Trainer
+from composer.core import Algorithm, Callback
+from composer.loggers import LoggerDestination
+from composer.optim import ComposerScheduler
+from composer.utils import dist, get_device, reproducibility
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from composer_dataagent.algorithm import DataAgent
+from composer_dataagent.recipes.config import Components, Recipe
+from composer_dataagent.recipes.data import build_loader
+from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.models import MODELS
+from composer_dataagent.recipes.registry import (
+    Registry,
+    check_arguments,
+    classes_of,
+    snake_case,
+    split_name,
+)
+
+
+def _module_name(cls: type) -> str:
+    """Composer's own snake_case name of an algorithm or callback: that of its module."""
+    return cls.__module__.split(".")[-1]
+
+
+ALGORITHMS = Registry(
+    "algorithm",
+    {
+        "data_agent": DataAgent,
+        **classes_of(composer.algorithms, Algorithm, _module_name),
+    },
+    # Functions and objects, which YAML has none of.
+    implied=("schedule", "signals", "layers"),
+)
+CALLBACKS = Registry("callback", classes_of(composer.callbacks, Callback, _module_name))
+LOGGERS = Registry(
+    "logger",
+    classes_of(
+        composer.loggers,
+        LoggerDestination,
+        lambda cls: _module_name(cls).removesuffix("_logger"),
+        without=("RemoteUploaderDownloader",),
+    ),
+)
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        **classes_of(torch.optim, Optimizer, lambda cls: cls.__name__.lower(), ("LBFGS",)),
+        "decoupled_adamw": composer.optim.DecoupledAdamW,
+        "decoupled_sgdw": composer.optim.DecoupledSGDW,
+    },
+    implied=("params",),
+)
+# Composer's CosineAnnealingWarmRestartsScheduler goes before torch's of the same name.
+SCHEDULERS = Registry(
+    "scheduler",
+    {
+        **classes_of(
+            torch.optim.lr_scheduler,
+            LRScheduler,
+            snake_case,
+            # Made of functions or other schedulers, or driven by a metric.
+            ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "LRScheduler")
+            + ("ReduceLROnPlateau",),
+        ),
+        **classes_of(
+            composer.optim, ComposerScheduler, lambda cls: snake_case(cls, without="Scheduler")
+        ),
+    },
+    implied=("optimizer",),
+)
+# Trainer's arguments that the other sections of a recipe give, or that YAML cannot express.
+_NOT_FOR_TRAINER = frozenset(
+    ("self", "model", "train_dataloader", "train_dataloader_label", "eval_dataloader")
+    + ("optimizers", "schedulers", "algorithms", "algorithm_passes", "callbacks", "loggers")
+    + ("run_name", "seed", "load_object_store", "profiler")
+)
+
+
+def build_trainer(recipe: Recipe) -> Trainer:
+    """Make everything that a recipe names.
+
+    Checkpoints go to ``run_dir/checkpoints`` once an epoch and the newest is kept, and a run that
+    finds one there goes on from it, unless the recipe's ``trainer`` section says otherwise.
+
+    Args:
+        recipe (Recipe): From :func:`~composer_dataagent.recipes.config.load_recipe`.
+
+    Returns:
+        Trainer: Ready for ``fit()``.
+
+    Raises:
+        RecipeError: A name, argument or value is not accepted; the message names the key.
+    """
+    trainer_arguments = check_arguments(
+        "trainer", Trainer, recipe.trainer, _NOT_FOR_TRAINER, defaulted=("model",)
+    )
+    device = get_device(trainer_arguments.get("device"))
+    dist.initialize_dist(device)
+    reproducibility.seed_all(recipe.seed)
+
+    model = MODELS.build("model", *split_name("model", recipe.model))
+    name, arguments = split_name("optimizer", recipe.optimizer)
+    optimizer = OPTIMIZERS.build("optimizer", name, arguments, model.parameters())
+    agent_defaults = {
+        "seed": recipe.seed,
+        "run_dir": recipe.run_dir,
+        "overwrite": recipe.overwrite,
+    }
+    algorithms = _build_all(
+        "algorithms", ALGORITHMS, recipe.algorithms, {"data_agent": agent_defaults}
+    )
+    defaults = {
+        "save_folder": str(checkpoint_folder(recipe)),
+        "save_interval": "1ep",
+        "save_num_checkpoints_to_keep": 1,
+        "save_overwrite": recipe.overwrite,
+        "autoresume": not recipe.overwrite,
+    }
+    if "max_duration" not in trainer_arguments:
+        raise RecipeError("The recipe lacks trainer.max_duration, for example 10ep")
+    return Trainer(
+        model=model,
+        train_dataloader=build_loader(
+            "train_loader", recipe.train_loader, train=True, seed=recipe.seed
+        ),
+        eval_dataloader=(
+            build_loader("eval_loader", recipe.eval_loader, train=False, seed=recipe.seed)
+            if recipe.eval_loader is not None
+            else None
+        ),
+        optimizers=optimizer,
+        schedulers=_build_scheduler(recipe, optimizer),
+        algorithms=algorithms,
+        callbacks=_build_all("callbacks", CALLBACKS, recipe.callbacks),
+        loggers=_build_all("loggers", LOGGERS, recipe.loggers),
+        run_name=recipe.run_name,
+        seed=recipe.seed,
+        **{**defaults, **trainer_arguments},
+    )
+
+
+def checkpoint_folder(recipe: Recipe) -> Path:
+    """Where a run keeps its checkpoints unless its ``trainer`` section says otherwise."""
+    return Path(recipe.run_dir, "checkpoints")
+
+
+def _build_all(
+    key: str,
+    registry: Registry,
+    components: Components,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Any]:
+    defaults = defaults or {}
+    built = []
+    for name, arguments in components.items():
+        canonical = registry.canonical(key, name)
+        more = defaults.get(canonical, {})
+        built.append(registry.build(f"{key}.{name}", name, arguments, **more))
+    return built
+
+
+def _build_scheduler(recipe: Recipe, optimizer: Optimizer) -> Any:
+    if recipe.scheduler is None:
+        return None
+    name, arguments = split_name("scheduler", recipe.scheduler)
+    factory = SCHEDULERS.factories[SCHEDULERS.canonical("scheduler", name)]
+    native = inspect.isclass(factory) and issubclass(factory, LRScheduler)
+    given = (optimizer,) if native else ()
+    return SCHEDULERS.build("scheduler", name, arguments, *given)

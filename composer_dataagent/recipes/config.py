@@ -1,0 +1,150 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a recipe may say: YAML with overrides in, a checked :class:`Recipe` out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import pydantic
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from composer_dataagent.recipes.errors import RecipeError, unknown
+
+# {name: ..., **arguments}, or the bare name
+Component = str | dict[str, Any]
+# name -> arguments; the order counts for algorithms
+Components = dict[str, dict[str, Any] | None]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class LoaderConfig(_Section):
+    """A streaming dataset and the loader over it.
+
+    Attributes:
+        dataset: Name and arguments of the dataset, see ``recipes/data.py``.
+        batch_size: Samples per step over all ranks (the global batch).
+        num_workers: Worker processes per rank.
+        drop_last: Leave out a last batch that is not full.
+        persistent_workers: Keep workers between epochs.
+        pin_memory: For faster copies to a GPU.
+        prefetch_factor: Batches each worker prepares ahead.
+    """
+
+    dataset: Component
+    batch_size: PositiveInt
+    num_workers: NonNegativeInt = 0
+    drop_last: bool = False
+    persistent_workers: bool = False
+    pin_memory: bool = False
+    prefetch_factor: PositiveInt | None = None
+
+
+class Recipe(_Section):
+    """A whole training run.
+
+    Attributes:
+        run_name: Names the run, in logs and checkpoints.
+        run_dir: Folder for history, report and checkpoints. Default: ``runs/<run_name>``.
+        seed: Seeds weights, order and the agent.
+        overwrite: Start anew where ``run_dir`` holds another run.
+        model: Name and arguments, see ``recipes/models.py``.
+        train_loader: What is trained on.
+        eval_loader: What is evaluated on, if anything.
+        optimizer: Name and arguments of Composer's or torch's optimizer.
+        scheduler: Name and arguments of Composer's or torch's scheduler.
+        algorithms: Name to arguments: ``data_agent`` and all of Composer's, in order.
+        callbacks: Name to arguments of Composer's callbacks.
+        loggers: Name to arguments of Composer's loggers.
+        trainer: Arguments of Composer's Trainer that are plain values.
+    """
+
+    run_name: str = Field(min_length=1)
+    run_dir: str = ""
+    seed: NonNegativeInt = 17
+    overwrite: bool = False
+    model: Component
+    train_loader: LoaderConfig
+    eval_loader: LoaderConfig | None = None
+    optimizer: Component
+    scheduler: Component | None = None
+    algorithms: Components = {}
+    callbacks: Components = {}
+    loggers: Components = {}
+    trainer: dict[str, Any]
+
+    def model_post_init(self, context: Any) -> None:
+        """Put the run folder beside others by default."""
+        del context
+        if not self.run_dir:
+            object.__setattr__(self, "run_dir", str(Path("runs", self.run_name)))
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path (str | Path): A YAML file.
+        overrides (Sequence[str]): ``key=value`` with dotted keys, applied in order.
+
+    Returns:
+        Recipe: Checked as far as possible without building anything.
+
+    Raises:
+        RecipeError: The file cannot be read, or a key or value is not accepted; the message names
+            the key and what it accepts.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe {str(path)!r}") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
+    for override in overrides:
+        if "=" not in override:
+            raise RecipeError(
+                f"{override!r} is no override: write key=value, for example trainer.seed=3"
+            )
+    try:
+        merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    if not isinstance(merged, DictConfig) or not isinstance(plain, dict):
+        raise RecipeError(f"{path} must be a mapping of {', '.join(Recipe.model_fields)}")
+    try:
+        return Recipe.model_validate(plain)
+    except pydantic.ValidationError as error:
+        raise _describe(error) from None
+
+
+def _describe(error: pydantic.ValidationError) -> RecipeError:
+    """The first problem, in a recipe's words."""
+    problem = error.errors()[0]
+    # pydantic names the branch of a union after the key: that is no part of the recipe
+    keys = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        section: type[BaseModel] = Recipe
+        for part in keys[:-1]:
+            section = _section_of(section, part)
+        inside = f"{'.'.join(keys[:-1])}: " if keys[:-1] else ""
+        return unknown(f"{inside}key", keys[-1], list(section.model_fields))
+    path = ".".join(key for key in keys if key not in ("str", "dict[str,any]"))
+    if problem["type"] == "missing":
+        return RecipeError(f"The recipe lacks {path}")
+    return RecipeError(f"{path}={problem['input']!r} is not accepted: {problem['msg']}")
+
+
+def _section_of(section: type[BaseModel], name: str) -> type[BaseModel]:
+    """The class of a nested section, which may be optional."""
+    annotation = section.model_fields[name].annotation
+    choices = [annotation, *get_args(annotation)]
+    return next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))

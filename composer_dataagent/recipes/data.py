@@ -1,0 +1,146 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Streaming datasets that a recipe can name, and the loaders over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from composer.utils import dist
+from PIL.Image import Image
+from streaming import StreamingDataLoader, StreamingDataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from composer_dataagent.recipes.config import LoaderConfig
+from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.registry import Registry, snake_case, split_name
+
+# What images pass through before they are normalised: all of torchvision's v2 transforms.
+TRANSFORMS = Registry(
+    "transform",
+    {
+        snake_case(cls): cls
+        for cls in (getattr(v2, name) for name in dir(v2))
+        if isinstance(cls, type) and issubclass(cls, v2.Transform) and cls is not v2.Transform
+    },
+)
+
+
+class ImageClassification(StreamingDataset):
+    """Images and class labels from MDS shards: ``(float32 [C, H, W], int)``.
+
+    Args:
+        image (str): Column of the image: any of streaming's image or array encodings, ``[H, W]`` or
+            ``[H, W, C]`` uint8. Default: ``image``.
+        label (str): Column of the class label, an integer. Default: ``label``.
+        transforms (Sequence[Mapping]): ``{name: ..., **arguments}`` of torchvision's v2 transforms
+            (``random_crop``, ``random_horizontal_flip``, ...), applied to the uint8 image.
+        mean (Sequence[float] | float): Per channel, on the scale of 0 to 1. Default: ``0.5``.
+        std (Sequence[float] | float): Per channel. Default: ``0.5``.
+        **streaming (Any): Arguments of ``streaming.StreamingDataset``.
+    """
+
+    def __init__(
+        self,
+        *,
+        image: str = "image",
+        label: str = "label",
+        transforms: Sequence[Mapping[str, Any]] = (),
+        mean: Sequence[float] | float = 0.5,
+        std: Sequence[float] | float = 0.5,
+        **streaming: Any,
+    ) -> None:
+        super().__init__(**streaming)
+        self.columns = (image, label)
+        steps = [
+            TRANSFORMS.build(f"transforms.{i}", *split_name(f"transforms.{i}", step))
+            for i, step in enumerate(transforms)
+        ]
+        self.transform = v2.Compose(steps) if steps else None
+        self.mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
+        self.std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+
+    def get_item(self, sample_id: int, retry: int = 7) -> tuple[Tensor, int]:
+        """The sample as the model wants it."""
+        sample = super().get_item(sample_id, retry)
+        image, label = (sample[column] for column in self.columns)
+        pixels = _pixels(image)
+        if self.transform is not None:
+            pixels = self.transform(pixels)
+        return (pixels.float() / 255 - self.mean) / self.std, int(label)
+
+
+DATASETS = Registry(
+    "dataset",
+    {"image_classification": ImageClassification},
+    implied=("batch_size",),  # the loader's
+)
+
+
+def build_loader(key: str, config: LoaderConfig, *, train: bool, seed: int) -> DataLoader:
+    """The loader that a recipe describes.
+
+    Args:
+        key (str): Where it stands in the recipe, for messages.
+        config (LoaderConfig): Its section.
+        train (bool): Whether samples are shuffled by default.
+        seed (int): Default of the dataset's ``shuffle_seed``.
+
+    Returns:
+        DataLoader: A ``StreamingDataLoader`` with this rank's share of the global batch.
+
+    Raises:
+        RecipeError: A value is not accepted, or the data is not there.
+    """
+    ranks = dist.get_world_size()
+    if config.batch_size % ranks:
+        raise RecipeError(
+            f"{key}.batch_size={config.batch_size} is over all ranks and must be a multiple of "
+            f"their number, {ranks}"
+        )
+    batch_size = config.batch_size // ranks
+    name, arguments = split_name(f"{key}.dataset", config.dataset)
+    _check_there(f"{key}.dataset", arguments)
+    dataset = DATASETS.build(
+        f"{key}.dataset",
+        name,
+        arguments,
+        shuffle=train,
+        batch_size=batch_size,
+        shuffle_seed=seed,
+    )
+    return StreamingDataLoader(
+        dataset,
+        batch_size=batch_size,
+        **config.model_dump(exclude={"dataset", "batch_size"}),
+    )
+
+
+def _check_there(key: str, arguments: Mapping[str, Any]) -> None:
+    """Say early, and in words, that local data is missing."""
+    if arguments.get("remote") is not None or arguments.get("streams") is not None:
+        return
+    local = arguments.get("local")
+    if local is None:
+        raise RecipeError(f"{key} needs `local` (a folder of MDS shards), `remote`, or both")
+    index = Path(str(local), str(arguments.get("split") or ""), "index.json")
+    if not index.exists():
+        raise RecipeError(
+            f"{key}.local={local!r} holds no MDS shards ({index} is missing) and no `remote` is "
+            "given. For the digits of the demo: `composer-dataagent prepare-digits`"
+        )
+
+
+def _pixels(image: Any) -> Tensor:
+    """``[C, H, W]`` uint8."""
+    if isinstance(image, Image):
+        return F.pil_to_tensor(image)
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)

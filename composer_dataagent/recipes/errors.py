@@ -1,0 +1,26 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a recipe, and how to say so."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be built; the message names the key and what it accepts."""
+
+
+def unknown(what: str, name: object, accepted: Sequence[str]) -> RecipeError:
+    """The error for a name that is none of the accepted ones, with the closest of them.
+
+    Args:
+        what (str): The key, and what kind of thing it names.
+        name (object): What was given.
+        accepted (Sequence[str]): All that would have been right.
+    """
+    close = difflib.get_close_matches(str(name), accepted, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    choices = ", ".join(accepted) or "nothing"
+    return RecipeError(f"{what} {name!r} is not known.{hint} Accepted: {choices}")
