@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from composer_dataagent.agent import (
 from composer_dataagent.agent.learner import Learner
 from composer_dataagent.learning_rate import follow_training_progress
 from composer_dataagent.presets import PRESETS, Preset
-from composer_dataagent.records import Records, RecordBuffer
+from composer_dataagent.records import RecordBuffer, Records
 from composer_dataagent.report import History
 from composer_dataagent.report.facts import EpochFacts
 from composer_dataagent.report.thumbnails import choose_samples
@@ -99,7 +99,8 @@ class DataAgent(Algorithm):
         run_dir (str | None): Folder for the machine-readable history, from which
             ``composer-dataagent report`` makes a page. Default: no history is written.
         class_names (list[str] | None): Names of the labels ``0, 1, ...`` for the report.
-        overwrite (bool): Replace a history that another run left in ``run_dir``. Default: ``False``.
+        overwrite (bool): Replace a history that another run left in ``run_dir``. Default:
+            ``False``.
 
     Raises:
         ValueError: An argument is out of its range (the message names the accepted values); at
@@ -217,7 +218,9 @@ class DataAgent(Algorithm):
         if self._attachment is None:
             self._set_up(state)
         self._take_up_selection(state)
-        follow_training_progress(state, self._full_batches, self.num_samples)
+        follow_training_progress(
+            state, self._full_batches, self.num_samples, self._global_batch_size()
+        )
         # Composer read the length before the selection was known (and before a checkpoint was).
         state.dataloader_len = -1
         # A streaming dataset keeps its own place: iterating it up to the current epoch, as Composer
@@ -311,18 +314,19 @@ class DataAgent(Algorithm):
         self.ledger.refresh_flags()
         self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
         self._row = self._describe_epoch(state, epoch)
+        facts = self._row | {f"ppo/{name}": value for name, value in self._row["ppo"].items()}
         logger.log_metrics(
             {
-                f"data_agent/{name}": value
-                for name, value in self._row.items()
+                f"data_agent/{name}": float(value)
+                for name, value in facts.items()
                 if isinstance(value, int | float)
             }
-            | {f"data_agent/ppo/{name}": value for name, value in self._row["ppo"].items()}
         )
         self._facts = EpochFacts(self._device)
-        self._agent_seconds = self._seconds = 0.0
         self._select(state)
         state.dataloader_len = -1
+        # Choosing the coming samples is a cost of this epoch.
+        self._row["seconds"] = self._elapsed()
 
     def _eval_after_all(self, state: State, logger: Logger) -> None:
         del logger
@@ -336,10 +340,14 @@ class DataAgent(Algorithm):
     def _epoch_checkpoint(self, state: State, logger: Logger) -> None:
         # After the evaluators of the epoch's end, before the checkpoint is written.
         del state, logger
-        if self._history is not None and self._row is not None:
-            self._history.append(self._row)
-            self._history.write_ledger(self._ledger_columns())
+        if self._row is not None:
+            self._row["agent_seconds"] = self._agent_seconds
+            if self._history is not None:
+                self._history.append(self._row)
+                self._history.write_ledger(self._ledger_columns())
         self._row = None
+        self._agent_seconds = self._seconds = 0.0
+        self._epoch_started = time.perf_counter()
 
     def _fit_end(self, state: State, logger: Logger) -> None:
         """Keep a few samples for the report: those that were chosen most often and least often."""
@@ -354,7 +362,7 @@ class DataAgent(Algorithm):
             # The training is done and saved: a picture is not worth an error now.
             log.warning("The report has no samples to show, for they cannot be read", exc_info=True)
 
-    _HANDLERS: Mapping[Event, Callable[[DataAgent, State, Logger], None]] = {
+    _HANDLERS: ClassVar[Mapping[Event, Callable[..., None]]] = {
         Event.INIT: _init,
         Event.FIT_START: _fit_start,
         Event.EPOCH_START: _epoch_start,
@@ -426,6 +434,12 @@ class DataAgent(Algorithm):
         self._attachment = attachment
 
     @property
+    def _selected(self) -> Selection:
+        """What the running (or, between epochs, the coming) epoch trains on."""
+        assert self._selection is not None, "made at FIT_START"
+        return self._selection
+
+    @property
     def _scores_at_visit(self) -> bool:
         """Features are gone after the step, so their scores are taken then; signals are kept."""
         return self.settings.state != "signals" or self.settings.score == "sample"
@@ -459,9 +473,7 @@ class DataAgent(Algorithm):
             self._serve(self._selection)
 
     def _check_sizes(self) -> None:
-        batch_size = self._loader.batch_size
-        assert batch_size is not None, "refused by streaming.attach"
-        global_batch = batch_size * collectives.world_size()
+        global_batch = self._global_batch_size()
         size = size_for(self.ratio, self.num_samples)
         if size < global_batch:
             raise ValueError(
@@ -469,6 +481,10 @@ class DataAgent(Algorithm):
                 f"global batch of {global_batch}: use ratio >= "
                 f"{global_batch / self.num_samples:.3g} or a smaller batch size"
             )
+
+    def _global_batch_size(self) -> int:
+        assert self._loader.batch_size is not None, "refused by streaming.attach"
+        return self._loader.batch_size * collectives.world_size()
 
     def _meta(self, state: State) -> dict[str, Any]:
         duration = state.max_duration
@@ -517,9 +533,7 @@ class DataAgent(Algorithm):
                 flagged = torch.from_numpy(self.ledger.flagged[ids])
                 target = entropy * (~flagged).to(self._device, torch.float32, non_blocking=True)
             sample_state = self._sample_state(
-                signal_state(
-                    loss, entropy, max_prob, agreement, self._log_share(label), progress
-                ),
+                signal_state(loss, entropy, max_prob, agreement, self._log_share(label), progress),
                 features,
             )
             action, reward = self._learner.act(sample_state, target, generator)
@@ -528,9 +542,7 @@ class DataAgent(Algorithm):
             if self._scores_at_visit:
                 sampled = self.settings.score == "sample"
                 score = action if sampled else self._learner.score(sample_state)
-        self._records.append(
-            Records(self._ids, loss, entropy, max_prob, label, agreement, score)
-        )
+        self._records.append(Records(self._ids, loss, entropy, max_prob, label, agreement, score))
 
     @property
     def _gate_fires(self) -> bool:
@@ -551,7 +563,7 @@ class DataAgent(Algorithm):
         """Factor ``[B]`` on each sample's gradient, or None where all are 1."""
         if self._weights is None:
             return None
-        rows = np.searchsorted(self._selection.ids, self._ids[microbatch].numpy())
+        rows = np.searchsorted(self._selected.ids, self._ids[microbatch].numpy())
         return torch.from_numpy(self._weights[rows]).to(self._device, non_blocking=True)
 
     def _generator(self, state: State, stream: int) -> torch.Generator:
@@ -650,17 +662,16 @@ class DataAgent(Algorithm):
         chosen = np.bincount(label[known & self._mask], minlength=classes)
         total = np.bincount(label[known], minlength=classes)
         samples = int(state.timestamp.sample)
-        self._seconds += time.perf_counter() - self._epoch_started
         return {
             "epoch": epoch,
             "streaming_epoch": self._streaming_epoch,
             "selector": self.selector.name,
-            "ratio": len(self._selection.ids) / self.num_samples,
-            "selected": len(self._selection.ids),
+            "ratio": len(self._selected.ids) / self.num_samples,
+            "selected": len(self._selected.ids),
             "samples_seen": samples,
             "share_of_full": samples / ((epoch + 1) * self.num_samples),
             "batches": int(state.timestamp.batch),
-            "seconds": self._seconds,
+            "seconds": self._elapsed(),
             "agent_seconds": self._agent_seconds,
             "learning_rate": float(state.optimizers[0].param_groups[0]["lr"]),
             "mean_loss": means.get("loss"),
@@ -688,6 +699,10 @@ class DataAgent(Algorithm):
             "class_total": {str(c): int(total[c]) for c in range(classes)},
         }
 
+    def _elapsed(self) -> float:
+        """Seconds that this epoch took so far, without evaluation and over a resumption."""
+        return self._seconds + time.perf_counter() - self._epoch_started
+
     def _ledger_columns(self) -> dict[str, NDArray]:
         columns = {**self.ledger.rows(np.arange(self.num_samples)), "flagged": self.ledger.flagged}
         if self.ledger.score is not None:
@@ -700,7 +715,7 @@ class DataAgent(Algorithm):
         """All that a resumed run needs to go on as if never stopped: tensors and builtins only."""
         if self._attachment is None:
             return super().state_dict() | (self._loaded or {})
-        weights = self._selection.weights
+        weights = self._selected.weights
         return super().state_dict() | {
             "version": STATE_VERSION,
             "num_samples": self.num_samples,
@@ -722,7 +737,7 @@ class DataAgent(Algorithm):
             "learner": None if self._learner is None else self._learner.state_dict(),
             "records": self._records.state_dict(),
             "facts": self._facts.state_dict(),
-            "seconds": self._seconds + time.perf_counter() - self._epoch_started,
+            "seconds": self._elapsed(),
             "agent_seconds": self._agent_seconds,
         }
 

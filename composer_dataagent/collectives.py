@@ -75,7 +75,8 @@ def all_gather_rows(
     are (concatenating ids with half-precision losses is how peers lose ids above 2048).
 
     Args:
-        columns (Mapping[str, NDArray]): Equal-length 1-D arrays, same names and dtypes on all ranks.
+        columns (Mapping[str, NDArray]): Equal-length 1-D arrays; same names and dtypes on all
+            ranks.
         device (torch.device | str): Where the process group communicates. Default: ``"cpu"``.
 
     Returns:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,9 @@ from composer.core import State, Time, Timestamp, TimeUnit
 from torch.optim.lr_scheduler import LRScheduler
 
 
-def follow_training_progress(state: State, full_batches: int, num_samples: int) -> None:
+def follow_training_progress(
+    state: State, full_batches: int, num_samples: int, batch_size: int
+) -> None:
     """Let every scheduler of a run see the full run's time, at the same share of training.
 
     Composer converts epochs with the *current* number of batches per epoch and compares the result
@@ -29,15 +31,20 @@ def follow_training_progress(state: State, full_batches: int, num_samples: int) 
         state (State): Composer's state at FIT_START; its schedulers are changed.
         full_batches (int): Batches in an epoch that serves every sample.
         num_samples (int): Samples in an epoch that serves every sample.
+        batch_size (int): Samples in a full batch over all ranks.
     """
+
+    def samples_in(batches: int) -> int:
+        return min(batches * batch_size, num_samples)
+
     for scheduler in state.schedulers:
         cls = type(scheduler)
         base = getattr(cls, "follows", cls)
-        scheduler.__class__ = _following(base, state, full_batches, num_samples)
+        scheduler.__class__ = _following(base, state, full_batches, samples_in)
 
 
 def _following(
-    cls: type[LRScheduler], state: State, full_batches: int, num_samples: int
+    cls: type[LRScheduler], state: State, full_batches: int, samples_in: Callable[[int], int]
 ) -> type[LRScheduler]:
     """A subclass whose steps happen in the full run's time.
 
@@ -48,7 +55,7 @@ def _following(
         follows = cls
 
         def step(self, *args: Any, **kwargs: Any) -> None:
-            now, steps = _full_run_time(state, full_batches, num_samples)
+            now, steps = _full_run_time(state, full_batches, samples_in)
             with _as_if(state, now, full_batches):
                 # A native scheduler counts its steps: let it count those of the full run.
                 for _ in range(steps):
@@ -60,7 +67,9 @@ def _following(
     return Following
 
 
-def _full_run_time(state: State, full_batches: int, num_samples: int) -> tuple[Timestamp, int]:
+def _full_run_time(
+    state: State, full_batches: int, samples_in: Callable[[int], int]
+) -> tuple[Timestamp, int]:
     """Where a full run is when this one steps its schedulers, and how many batches that is on.
 
     Composer steps schedulers before it counts the batch that was just trained, so a full run's
@@ -82,12 +91,11 @@ def _full_run_time(state: State, full_batches: int, num_samples: int) -> tuple[T
         completed = (position + 1) * full_batches // length
         in_epoch, steps = completed - 1, completed - position * full_batches // length
     batch = int(now.epoch) * full_batches + in_epoch
-    sample_in_epoch = in_epoch * num_samples // full_batches
     full_run = now.copy(
         batch=batch,
         batch_in_epoch=in_epoch,
-        sample=int(now.epoch) * num_samples + sample_in_epoch,
-        sample_in_epoch=sample_in_epoch,
+        sample=int(now.epoch) * samples_in(full_batches) + samples_in(in_epoch),
+        sample_in_epoch=samples_in(in_epoch),
         token=int(now.token) * batch // max(int(now.batch), 1),
         token_in_epoch=int(now.token_in_epoch) * in_epoch // max(position, 1),
     )

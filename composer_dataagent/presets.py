@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Named settings of :class:`~composer_dataagent.DataAgent`; every part is an argument of its own."""
+"""Named settings of ``DataAgent``; every part is an argument of its own."""
 
 from __future__ import annotations
 

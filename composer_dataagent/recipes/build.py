@@ -78,8 +78,13 @@ SCHEDULERS = Registry(
             LRScheduler,
             snake_case,
             # Made of functions or other schedulers, or driven by a metric.
-            ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "LRScheduler")
-            + ("ReduceLROnPlateau",),
+            [
+                "LambdaLR",
+                "MultiplicativeLR",
+                "SequentialLR",
+                "ChainedScheduler",
+                "ReduceLROnPlateau",
+            ],
         ),
         **classes_of(
             composer.optim, ComposerScheduler, lambda cls: snake_case(cls, without="Scheduler")
@@ -89,9 +94,22 @@ SCHEDULERS = Registry(
 )
 # Trainer's arguments that the other sections of a recipe give, or that YAML cannot express.
 _NOT_FOR_TRAINER = frozenset(
-    ("self", "model", "train_dataloader", "train_dataloader_label", "eval_dataloader")
-    + ("optimizers", "schedulers", "algorithms", "algorithm_passes", "callbacks", "loggers")
-    + ("run_name", "seed", "load_object_store", "profiler")
+    [
+        "model",
+        "train_dataloader",
+        "train_dataloader_label",
+        "eval_dataloader",
+        "optimizers",
+        "schedulers",
+        "algorithms",
+        "algorithm_passes",
+        "callbacks",
+        "loggers",
+        "run_name",
+        "seed",
+        "load_object_store",
+        "profiler",
+    ]
 )
 
 

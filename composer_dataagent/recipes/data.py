@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from composer.utils import dist
-from PIL.Image import Image
 from streaming import StreamingDataLoader, StreamingDataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from composer_dataagent.recipes.config import LoaderConfig
 from composer_dataagent.recipes.errors import RecipeError
@@ -64,8 +62,10 @@ class ImageClassification(StreamingDataset):
             for i, step in enumerate(transforms)
         ]
         self.transform = v2.Compose(steps) if steps else None
-        self.mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
-        self.std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+        # (pixels / 255 - mean) / std, in two operations
+        deviation = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+        self.scale = 1 / (255 * deviation)
+        self.shift = -torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1) / deviation
 
     def get_item(self, sample_id: int, retry: int = 7) -> tuple[Tensor, int]:
         """The sample as the model wants it."""
@@ -74,7 +74,7 @@ class ImageClassification(StreamingDataset):
         pixels = _pixels(image)
         if self.transform is not None:
             pixels = self.transform(pixels)
-        return (pixels.float() / 255 - self.mean) / self.std, int(label)
+        return pixels * self.scale + self.shift, int(label)
 
 
 DATASETS = Registry(
@@ -139,8 +139,6 @@ def _check_there(key: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _pixels(image: Any) -> Tensor:
-    """``[C, H, W]`` uint8."""
-    if isinstance(image, Image):
-        return F.pil_to_tensor(image)
+    """``[C, H, W]`` uint8, of a PIL image or an array ``[H, W]`` or ``[H, W, C]``."""
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)

@@ -15,6 +15,9 @@ from composer_dataagent.report import wording
 from composer_dataagent.report.run import Run
 from composer_dataagent.report.summary import summarise
 
+# Of a terminal, or of no terminal at all: numbers cut short would be worse than long lines.
+MIN_WIDTH = 100
+
 
 def table_cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Heading to text, for each row that :func:`~composer_dataagent.report.summarise` gave."""
@@ -31,11 +34,17 @@ def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
     rows = table_cells(summarise(runs))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, heading in enumerate(rows[0]):
-        table.add_column(Text(heading), justify="left" if position == 0 else "right")
+        # Headings break between words, numbers never.
+        words = Text(heading if position == 0 else heading.replace(" ", "\n"))
+        justify = "left" if position == 0 else "right"
+        table.add_column(words, justify=justify, vertical="bottom", no_wrap=True)
     for cells in rows:
         # As text: square brackets in a name are no markup.
         table.add_row(*(Text(cell) for cell in cells.values()))
-    (console or Console()).print(table)
+    if console is None:
+        console = Console()
+        console.width = max(console.width, MIN_WIDTH)
+    console.print(table)
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:

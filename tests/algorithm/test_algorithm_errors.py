@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from digits_run import CLASSES, make_loader, make_model
 from composer.algorithms import SelectiveBackprop
 from composer.core import Callback
 from composer.models import ComposerModel
+from digits_run import CLASSES, make_loader, make_model
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from digits_run import NUM_SAMPLES, Recorder, make_loader, make_model, weights_of
 from composer.algorithms import EMA, SAM, LabelSmoothing
 from composer.core import Callback
 from composer.loggers import InMemoryLogger
+from digits_run import NUM_SAMPLES, Recorder, make_loader, make_model, weights_of
 
 from composer_dataagent import DataAgent
 from composer_dataagent.report import read_run
@@ -50,9 +50,7 @@ def test_microbatches_and_sam_score_every_sample_once_at_the_first_pass(
     agents = {}
     for name, extra, microbatch in [("plain", [], 16), ("micro", [], 5), ("sam", [SAM()], 16)]:
         agent = DataAgent(ratio=0.5)
-        trainer = make_trainer(
-            [*extra, agent], epochs=1, device_train_microbatch_size=microbatch
-        )
+        trainer = make_trainer([*extra, agent], epochs=1, device_train_microbatch_size=microbatch)
         trainer.fit()
         agents[name] = agent
     seen = {name: agent.ledger.visits for name, agent in agents.items()}
@@ -135,7 +133,7 @@ def test_options_train(make_trainer: Any, arguments: dict[str, Any]) -> None:
 
 
 def test_infobatch_weights_reach_the_gradient(make_trainer: Any) -> None:
-    """A weight of w on a sample equals w copies of its loss: checked on the accumulated gradient."""
+    """A weight of w equals w copies of the sample's loss: checked on the accumulated gradient."""
 
     class Gradients(Callback):
         def __init__(self) -> None:
@@ -148,9 +146,7 @@ def test_infobatch_weights_reach_the_gradient(make_trainer: Any) -> None:
             inputs, targets = state.batch
             agent = next(a for a in state.algorithms if isinstance(a, DataAgent))
             assert agent._selection is not None and agent._selection.weights is not None
-            rows = np.searchsorted(
-                agent._selection.ids, state.train_dataloader.sample_ids.numpy()
-            )
+            rows = np.searchsorted(agent._selection.ids, state.train_dataloader.sample_ids.numpy())
             weights = torch.from_numpy(agent._selection.weights[rows])
             self.weighted_batches += int((weights != 1).any())
             losses = torch.nn.functional.cross_entropy(
@@ -212,7 +208,7 @@ def test_learning_rate_ends_at_its_end_in_spite_of_short_epochs(make_trainer: An
     recorder = Recorder()
     make_trainer(DataAgent(ratio=0.3), callbacks=[recorder], epochs=6).fit()
     rates = recorder.learning_rates
-    assert all(a >= b for a, b in zip(rates, rates[1:], strict=False))
+    assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.02 * rates[0]
 
 

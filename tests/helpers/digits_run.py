@@ -89,10 +89,10 @@ def build_trainer(
     model = model or make_model()
     kwargs.setdefault("max_duration", f"{epochs}ep")
     kwargs.setdefault("schedulers", CosineAnnealingScheduler())
+    kwargs.setdefault("optimizers", torch.optim.Adam(model.parameters(), lr=3e-3))
     return Trainer(
         model=model,
         train_dataloader=loader,
-        optimizers=torch.optim.Adam(model.parameters(), lr=3e-3),
         algorithms=algorithms,
         callbacks=list(callbacks),
         device="cpu",

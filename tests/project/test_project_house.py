@@ -27,7 +27,7 @@ FLOORS: dict[str, set[str]] = {
     "records": {"selection"},
     "algorithm": WINGS | {"collectives", "version", "learning_rate", "presets", "records"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
-    "cli": WINGS | {"recipes", "version", "", "algorithm"},
+    "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},
     "__main__": {"cli"},
 }

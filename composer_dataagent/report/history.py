@@ -1,0 +1,163 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What happened in a run, machine-readable, in a folder that survives kills and resumes."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from composer_dataagent.report.atomic import write_atomically
+from composer_dataagent.report.run import (
+    LEDGER,
+    META,
+    PICTURES,
+    ROWS,
+    SAMPLES,
+    read_meta,
+    read_rows,
+)
+from composer_dataagent.report.thumbnails import make_thumbnail
+
+
+class History:
+    """Writes a run folder; :func:`~composer_dataagent.report.read_run` reads it.
+
+    Files: ``meta.json``, ``history.jsonl`` (one row a finished epoch), ``ledger.npz`` (what is
+    known of every sample), ``samples.json`` and ``samples/`` (thumbnails). Nothing is written
+    before :meth:`begin`. One process writes, rank 0.
+
+    Args:
+        run_dir (str | Path): The folder; made if absent.
+        overwrite (bool): Replace what another run left there. Default: ``False``.
+    """
+
+    def __init__(self, run_dir: str | Path, overwrite: bool = False) -> None:
+        self.path = Path(run_dir)
+        self.overwrite = overwrite
+
+    def begin(self, meta: dict[str, Any], epoch: int) -> None:
+        """Take the folder into use, at the start of training or when it is resumed.
+
+        A folder with the same ``run_name`` belongs to this run: rows from ``epoch`` on are dropped,
+        since the resumed run writes them again. Another run's folder is taken over if it has no
+        rows, or exactly those of the epochs before ``epoch`` (the run goes on under a new name), or
+        if ``overwrite`` is set, which removes everything of the old run first.
+
+        Args:
+            meta (dict[str, Any]): Settings of the run, with ``run_name``.
+            epoch (int): The epoch about to run.
+
+        Raises:
+            FileExistsError: The folder holds another run's history.
+            OSError: The folder cannot be made or written.
+            ValueError: The history that is there is damaged.
+        """
+        rows = self._rows_to_keep(meta["run_name"], epoch)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not rows:
+                self._remove_ledger_and_samples()
+            write_atomically(self.path / ROWS, b"".join(_line(row) for row in rows))
+            write_atomically(self.path / META, _line(meta))
+        except OSError as error:
+            raise OSError(
+                f"The run_dir {self.path} cannot be written ({error}): use another run_dir"
+            ) from error
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add the row of a finished epoch; it is on disk when this returns.
+
+        Args:
+            row (dict[str, Any]): ``epoch`` and facts about it; numbers that are NaN or infinite
+                become null.
+        """
+        with open(self.path / ROWS, "ab") as file:
+            file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_ledger(self, columns: Mapping[str, NDArray]) -> None:
+        """Replace the ledger.
+
+        Args:
+            columns (Mapping[str, NDArray]): Arrays ``[N]`` by name.
+        """
+        buffer = io.BytesIO()
+        # Not compressed: losses hardly shrink, and training waits.
+        np.savez(buffer, **dict(columns))  # type: ignore[arg-type]
+        write_atomically(self.path / LEDGER, buffer.getvalue())
+
+    def write_samples(self, samples: Mapping[int, Mapping[str, Any]]) -> None:
+        """Replace the thumbnails by those of ``samples``.
+
+        Args:
+            samples (Mapping[int, Mapping[str, Any]]): Sample id to its stored columns, as streaming
+                decodes them. See :func:`~composer_dataagent.report.thumbnails.make_thumbnail`.
+        """
+        self._remove_samples()
+        (self.path / PICTURES).mkdir(exist_ok=True)
+        texts = {}
+        for sample_id, columns in samples.items():
+            thumbnail = make_thumbnail(columns)
+            texts[int(sample_id)] = thumbnail["text"]
+            if thumbnail["png"] is not None:
+                write_atomically(self.path / PICTURES / f"{int(sample_id)}.png", thumbnail["png"])
+        write_atomically(self.path / SAMPLES, _line(texts))
+
+    def _rows_to_keep(self, run_name: str, epoch: int) -> list[dict[str, Any]]:
+        if not self.path.is_dir():
+            return []
+        try:
+            other = read_meta(self.path).get("run_name")
+            rows = read_rows(self.path)
+        except ValueError:
+            if self.overwrite:  # Nobody can go on from a damaged history.
+                return []
+            raise
+        if other == run_name:
+            return [row for row in rows if row["epoch"] < epoch]
+        if rows and [row["epoch"] for row in rows] != list(range(epoch)):
+            if self.overwrite:
+                return []
+            raise FileExistsError(
+                f"The run_dir {self.path} holds {len(rows)} epochs of another run, {other!r}: use "
+                "another run_dir, or DataAgent(..., overwrite=True) to replace them"
+            )
+        return rows
+
+    def _remove_ledger_and_samples(self) -> None:
+        (self.path / LEDGER).unlink(missing_ok=True)
+        self._remove_samples()
+
+    def _remove_samples(self) -> None:
+        # Only files that this class wrote: the folder is the user's.
+        (self.path / SAMPLES).unlink(missing_ok=True)
+        for picture in (self.path / PICTURES).glob("*.png"):
+            if picture.stem.isdecimal():
+                picture.unlink()
+
+
+def _line(value: Mapping[Any, Any]) -> bytes:
+    return json.dumps(_strict(value), allow_nan=False).encode() + b"\n"
+
+
+def _strict(value: Any) -> Any:
+    """``value`` as strict JSON knows it: NumPy's types become builtins, NaN and infinity null."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

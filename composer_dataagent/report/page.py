@@ -1,0 +1,154 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""One HTML file about one or many runs, with nothing to load from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from composer_dataagent.report import wording
+from composer_dataagent.report.atomic import write_atomically
+from composer_dataagent.report.figures import RUN_PICTURES, class_name, draw_accuracy
+from composer_dataagent.report.run import Run
+from composer_dataagent.report.summary import group_runs, summarise
+from composer_dataagent.report.table import table_cells
+from composer_dataagent.report.thumbnails import choose_samples
+
+TEMPLATE = "page.html.j2"
+# More of a setting (class names, say) than this is cut.
+SETTING_LENGTH = 300
+
+
+def write_page(
+    runs: Sequence[Run], path: str | Path, title: str = "What the data agent selected"
+) -> Path:
+    """Write a page that compares runs and shows what happened in each.
+
+    Runs that differ in their seed only share a row of the table and a line of the picture; of them
+    the first is shown in detail.
+
+    Args:
+        runs (Sequence[Run]): At least one, from :func:`~composer_dataagent.report.read_run`.
+        path (str | Path): The HTML file; its folder is made if absent.
+        title (str): Heading of the page. Default: ``"What the data agent selected"``.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        ValueError: ``runs`` is empty.
+        OSError: ``path`` cannot be written.
+    """
+    if not runs:
+        raise ValueError(
+            "write_page needs at least one run: pass read_run(run_dir) of a run folder"
+        )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Lone surrogates in names cannot be written as UTF-8.
+    write_atomically(path, _render(runs, title).encode("utf-8", "replace"))
+    return path
+
+
+def _render(runs: Sequence[Run], title: str) -> str:
+    # Everything that comes from runs is text, and escaped; only our own SVG is markup.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["wording"] = wording
+    template = files(__package__ or "composer_dataagent.report").joinpath(TEMPLATE)
+    groups = group_runs(runs)
+    details = [
+        _describe_run(label, group[0], f"run{position}")
+        for position, (label, group) in enumerate(groups.items())
+    ]
+    return environment.from_string(template.read_text("utf-8")).render(
+        title=title,
+        table=table_cells(summarise(runs)),
+        run_count=len(runs),
+        picture=draw_accuracy(groups, "accuracy"),
+        runs=details,
+        opened=_opened(details),
+    )
+
+
+def _opened(details: Sequence[Mapping[str, Any]]) -> str:
+    """Label of the run that is open at first: the first of the data agent, or the first."""
+    agents = [run for run in details if run["run"].meta.get("selector") == "data_agent"]
+    return (agents or details)[0]["label"]
+
+
+def _describe_run(label: str, run: Run, name: str) -> dict[str, Any]:
+    drawn = [draw(run, f"{name}-{i}") for i, draw in enumerate(RUN_PICTURES)]
+    return {
+        "label": label,
+        "run": run,
+        "facts": _facts(run),
+        "pictures": [picture for picture in drawn if picture is not None],
+        "samples": _describe_samples(run),
+        "settings": {key: _setting(value) for key, value in run.meta.items()},
+    }
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """The run in a few numbers, those that are known."""
+    last = run.rows[-1] if run.rows else {}
+    shown = ("Samples trained", "Share of full cost", "Wall time", "Agent overhead")
+    (summary,) = summarise([run])
+    (cells,) = table_cells([summary])
+    heading = wording.metric_heading(summary["metric"])
+    facts = {
+        heading: cells[heading],
+        "Epochs": wording.count(len(run.rows)),
+        **{name: cells[name] for name in shown},
+        "Ever seen": wording.percent(last.get("coverage")),
+        "Flagged as mislabelled": wording.count(last.get("flagged")),
+        "New in the last epoch": wording.percent(last.get("churn")),
+    }
+    return {name: value for name, value in facts.items() if value != wording.UNKNOWN}
+
+
+def _describe_samples(run: Run) -> dict[str, list[dict[str, Any]]]:
+    visits = run.ledger.get("visits")
+    # Where all were seen equally often nobody was chosen.
+    if visits is None or len(visits) < 2 or visits.min() == visits.max():
+        return {}
+    most, least = choose_samples(run.ledger)
+    return {
+        "Most chosen samples": [_describe_sample(run, i) for i in most],
+        "Least chosen samples": [_describe_sample(run, i) for i in least],
+    }
+
+
+def _describe_sample(run: Run, sample_id: int) -> dict[str, Any]:
+    def value(column: str) -> float:
+        values = run.ledger.get(column)
+        return math.nan if values is None else float(values[sample_id])
+
+    thumbnail = run.samples.get(sample_id)
+    png = thumbnail["png"] if thumbnail else None
+    label = value("label")
+    return {
+        "id": sample_id,
+        "png": base64.b64encode(png).decode() if png else None,
+        "text": thumbnail["text"] if thumbnail else None,
+        "class": class_name(run, int(label)) if label >= 0 else None,
+        "visits": int(value("visits")),
+        "loss": value("loss"),
+    }
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return wording.UNKNOWN
+    if isinstance(value, list | tuple | np.ndarray):
+        value = ", ".join(map(str, value))
+    return wording.short(value, SETTING_LENGTH)

@@ -1,0 +1,127 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a run folder back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from composer_dataagent.report.thumbnails import Thumbnail
+
+META = "meta.json"
+ROWS = "history.jsonl"
+LEDGER = "ledger.npz"
+SAMPLES = "samples.json"
+PICTURES = "samples"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder tells.
+
+    Attributes:
+        path (Path): The folder.
+        meta (dict[str, Any]): Name and settings of the run.
+        rows (list[dict[str, Any]]): One a finished epoch, in order; what was NaN or infinite is
+            None.
+        ledger (dict[str, NDArray]): Columns ``[N]`` by name as of the last epoch; empty if absent.
+        samples (dict[int, Thumbnail]): Sample id to what can be shown of it; empty if absent.
+    """
+
+    path: Path
+    meta: dict[str, Any]
+    rows: list[dict[str, Any]]
+    ledger: dict[str, NDArray] = field(default_factory=dict)
+    samples: dict[int, Thumbnail] = field(default_factory=dict)
+
+
+def read_run(run_dir: str | Path) -> Run:
+    """Read the history that ``DataAgent(run_dir=...)`` wrote, also while the run goes on.
+
+    Args:
+        run_dir (str | Path): The run folder.
+
+    Returns:
+        Run: All that is in it. A last line that a killed run left half written is passed over.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no history in it.
+        ValueError: A file is damaged; the message names file and line.
+    """
+    path = Path(run_dir)
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no run folder {path}")
+    if not (path / META).is_file():
+        raise FileNotFoundError(
+            f"There is no history in {path}: give DataAgent(run_dir=...) a folder, or run "
+            "`composer-dataagent train`, and pass that run's folder here"
+        )
+    return Run(path, read_meta(path), read_rows(path), _read_ledger(path), _read_samples(path))
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """``meta.json`` of a run folder; empty if there is none."""
+    return _object((path / META).read_bytes(), path / META, 1) if (path / META).exists() else {}
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run folder without a half-written last one; empty if there are none."""
+    file = path / ROWS
+    if not file.exists():
+        return []
+    *lines, rest = file.read_bytes().split(b"\n")
+    rows = [_object(line, file, number) for number, line in enumerate(lines, 1)]
+    if rest:  # A line without its end: the writer was killed, maybe just before the newline.
+        with contextlib.suppress(ValueError):
+            rows.append(_object(rest, file, len(lines) + 1))
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("epoch"), int):
+            raise ValueError(f"{file}, line {number}: damaged, the row has no epoch")
+    return rows
+
+
+def _object(text: bytes, file: Path, line: int) -> dict[str, Any]:
+    try:
+        value = json.loads(text.decode("utf-8", "replace"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{file}, line {line + error.lineno - 1}: damaged, {error.msg}. Remove the damaged "
+            "file, or the run folder, and train again"
+        ) from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{file}, line {line}: damaged, expected a JSON object")
+    return value
+
+
+def _read_ledger(path: Path) -> dict[str, NDArray]:
+    file = path / LEDGER
+    if not file.exists():
+        return {}
+    try:
+        with np.load(file, allow_pickle=False) as columns:
+            return dict(columns)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file}: damaged, {error}. Remove it to read the rest") from error
+
+
+def _read_samples(path: Path) -> dict[int, Thumbnail]:
+    file = path / SAMPLES
+    if not file.exists():
+        return {}
+    samples: dict[int, Thumbnail] = {}
+    for key, text in _object(file.read_bytes(), file, 1).items():
+        # File names are made from numbers only, so that no entry can point out of the folder.
+        picture = path / PICTURES / f"{int(key)}.png"
+        samples[int(key)] = {
+            "png": picture.read_bytes() if picture.is_file() else None,
+            "text": text if isinstance(text, str) else None,
+        }
+    return samples

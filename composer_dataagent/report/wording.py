@@ -1,0 +1,86 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers as people write them; what is not known is an en dash."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+UNKNOWN = "\N{EN DASH}"
+
+
+def number(value: Any) -> float:
+    """``value`` if it is a number, else NaN: rows hold None where nothing was measured."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known else math.nan
+
+
+def is_accuracy(metric: str | None) -> bool:
+    """Whether a metric is a share of correct answers, which is written in percent."""
+    return metric is not None and "accuracy" in metric.lower()
+
+
+def metric_heading(metric: str | None) -> str:
+    """What stands above the values of a metric."""
+    return "Accuracy" if metric is None or is_accuracy(metric) else short(metric)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """``0.983`` as ``98.3 %``."""
+    return UNKNOWN if _unknown(share) else f"{100 * number(share):.{digits}f} %"
+
+
+def count(amount: float | None) -> str:
+    """``12345`` as ``12,345``."""
+    return UNKNOWN if _unknown(amount) else f"{number(amount):,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """``72.3`` as ``1 min 12 s``; with a decimal below ten seconds, in hours and minutes above."""
+    if _unknown(seconds):
+        return UNKNOWN
+    value = number(seconds)
+    if round(value, 1) < 10:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def metric(value: float | None, name: str | None) -> str:
+    """The value of a metric: accuracies in percent, others with four digits."""
+    if is_accuracy(name):
+        return percent(value)
+    return UNKNOWN if _unknown(value) else f"{number(value):.4g}"
+
+
+def difference(value: float | None, name: str | None) -> str:
+    """A difference of two values of a metric, with its sign: ``+0.4 points`` for accuracies."""
+    if _unknown(value):
+        return UNKNOWN
+    text = f"{100 * number(value):+.1f} points" if is_accuracy(name) else f"{number(value):+.3g}"
+    # A difference that rounds to nothing has no sign.
+    text = re.sub(r"^[+-](?=[0.]+( |$))", "", text)
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def spread(std: float | None, name: str | None) -> str:
+    """A standard deviation of a metric with ``±`` before it; nothing if not known."""
+    if _unknown(std):
+        return ""
+    return f"± {100 * number(std):.1f}" if is_accuracy(name) else f"± {number(std):.2g}"
+
+
+def short(text: object, length: int = 24) -> str:
+    """``text`` on one line of at most ``length`` printable characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _unknown(value: float | None) -> bool:
+    return math.isnan(number(value))
