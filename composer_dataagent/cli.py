@@ -41,8 +41,8 @@ def main() -> None:
 def train(recipe: Path, overrides: tuple[str, ...]) -> None:
     r"""Train from a YAML recipe.
 
-    KEY=VALUE replaces a value of the recipe; dots reach into sections. A run that was killed goes
-    on from its last checkpoint when the same command is given again.
+    KEY=VALUE replaces a value of the recipe and ~KEY leaves a key out; dots reach into sections. A
+    run that was killed goes on from its last checkpoint when the same command is given again.
 
     \b
     Examples:

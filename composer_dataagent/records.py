@@ -58,10 +58,9 @@ class RecordBuffer:
             for field in fields(Records)
         }
         self._batches = []
-        score = columns.pop("score")
         ids = columns.pop("ids")
-        if ledger.score is not None and not np.isnan(score).all():
-            ledger.score[ids] = score
+        if np.isnan(columns["score"]).all():  # the agent scores at the epoch's end, or not at all
+            del columns["score"]
         ledger.record(ids, epoch, **columns)
 
     def state_dict(self) -> list[dict[str, Tensor]]:

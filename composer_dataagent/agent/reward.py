@@ -103,6 +103,9 @@ def composite_reward(loss: Tensor, entropy: Tensor) -> CompositeReward:
 def rank01(values: Tensor) -> Tensor:
     """Rank of each value within its batch, scaled to [0, 1]; ties share their mean rank.
 
+    Nothing is read back to the host. Twin of ``selection.rank01``, which works on NumPy arrays:
+    wings may not import one another. A test holds the two together.
+
     Args:
         values (Tensor): ``[B]``, without NaN.
 

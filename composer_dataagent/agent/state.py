@@ -10,6 +10,9 @@ from torch import Tensor
 SIGNAL_STATE_DIM = 9
 # A loss above this says no more than "very wrong": 4 nats are 1.8 % for the true class.
 LOSS_CAP = 4.0
+# Two probabilities that both underflowed to 0 agree; as in selection.update_agreement, whose
+# running mean of this ratio is another column.
+PROB_EPS = 1e-30
 
 
 def signal_state(
@@ -46,7 +49,7 @@ def signal_state(
         shapes = [list(column.shape) for column in (loss, *columns)]
         raise ValueError(f"signal_state needs tensors of one shape [B], got {shapes}")
     target_prob = (-loss).exp().clamp(max=1.0)
-    relative = (target_prob / max_prob.clamp_min(torch.finfo(max_prob.dtype).tiny)).clamp(max=1.0)
+    relative = ((target_prob + PROB_EPS) / (max_prob + PROB_EPS)).clamp(max=1.0)
     return torch.stack(
         [
             target_prob,

@@ -15,7 +15,7 @@ import composer.loggers
 import composer.optim
 import torch
 from composer import Trainer
-from composer.core import Algorithm, Callback
+from composer.core import Algorithm, Callback, Time, TimeUnit
 from composer.loggers import LoggerDestination
 from composer.optim import ComposerScheduler
 from composer.utils import dist, get_device, reproducibility
@@ -94,7 +94,7 @@ SCHEDULERS = Registry(
 )
 # Trainer's arguments that the other sections of a recipe give, or that YAML cannot express.
 _NOT_FOR_TRAINER = frozenset(
-    [
+    {
         "model",
         "train_dataloader",
         "train_dataloader_label",
@@ -109,7 +109,7 @@ _NOT_FOR_TRAINER = frozenset(
         "seed",
         "load_object_store",
         "profiler",
-    ]
+    }
 )
 
 
@@ -131,6 +131,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
     trainer_arguments = check_arguments(
         "trainer", Trainer, recipe.trainer, _NOT_FOR_TRAINER, defaulted=("model",)
     )
+    _check_duration(trainer_arguments.get("max_duration"))
     device = get_device(trainer_arguments.get("device"))
     dist.initialize_dist(device)
     reproducibility.seed_all(recipe.seed)
@@ -153,32 +154,45 @@ def build_trainer(recipe: Recipe) -> Trainer:
         "save_overwrite": recipe.overwrite,
         "autoresume": not recipe.overwrite,
     }
-    if "max_duration" not in trainer_arguments:
-        raise RecipeError("The recipe lacks trainer.max_duration, for example 10ep")
-    return Trainer(
-        model=model,
-        train_dataloader=build_loader(
+    parts = {
+        "model": model,
+        "train_dataloader": build_loader(
             "train_loader", recipe.train_loader, train=True, seed=recipe.seed
         ),
-        eval_dataloader=(
+        "eval_dataloader": (
             build_loader("eval_loader", recipe.eval_loader, train=False, seed=recipe.seed)
             if recipe.eval_loader is not None
             else None
         ),
-        optimizers=optimizer,
-        schedulers=_build_scheduler(recipe, optimizer),
-        algorithms=algorithms,
-        callbacks=_build_all("callbacks", CALLBACKS, recipe.callbacks),
-        loggers=_build_all("loggers", LOGGERS, recipe.loggers),
-        run_name=recipe.run_name,
-        seed=recipe.seed,
-        **{**defaults, **trainer_arguments},
-    )
+        "optimizers": optimizer,
+        "schedulers": _build_scheduler(recipe, optimizer),
+        "algorithms": algorithms,
+        "callbacks": _build_all("callbacks", CALLBACKS, recipe.callbacks),
+        "loggers": _build_all("loggers", LOGGERS, recipe.loggers),
+        "run_name": recipe.run_name,
+        "seed": recipe.seed,
+    }
+    try:
+        return Trainer(**parts, **{**defaults, **trainer_arguments})
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise RecipeError(f"trainer: {error}") from error
 
 
 def checkpoint_folder(recipe: Recipe) -> Path:
     """Where a run keeps its checkpoints unless its ``trainer`` section says otherwise."""
     return Path(recipe.run_dir, "checkpoints")
+
+
+def _check_duration(max_duration: Any) -> None:
+    if max_duration is None:
+        raise RecipeError("The recipe lacks trainer.max_duration, for example 10ep")
+    try:
+        Time.from_input(max_duration, TimeUnit.EPOCH)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise RecipeError(
+            f"trainer.max_duration={max_duration!r} is not accepted: {error}; for example 10ep, "
+            "5000ba"
+        ) from error
 
 
 def _build_all(

@@ -93,7 +93,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path (str | Path): A YAML file.
-        overrides (Sequence[str]): ``key=value`` with dotted keys, applied in order.
+        overrides (Sequence[str]): ``key=value`` with dotted keys, or ``~key`` to leave a key out;
+            applied in order.
 
     Returns:
         Recipe: Checked as far as possible without building anything.
@@ -108,22 +109,36 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"There is no recipe {str(path)!r}") from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
-    for override in overrides:
-        if "=" not in override:
-            raise RecipeError(
-                f"{override!r} is no override: write key=value, for example trainer.seed=3"
-            )
-    try:
-        merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-        plain = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"{path}: {error}") from error
-    if not isinstance(merged, DictConfig) or not isinstance(plain, dict):
+    if not isinstance(config, DictConfig):
         raise RecipeError(f"{path} must be a mapping of {', '.join(Recipe.model_fields)}")
+    try:
+        for override in overrides:
+            config = _apply(config, override)
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path}: {error}") from error
     try:
         return Recipe.model_validate(plain)
     except pydantic.ValidationError as error:
         raise _describe(error) from None
+
+
+def _apply(config: DictConfig, override: str) -> DictConfig:
+    if override.startswith("~"):
+        parent, _, key = override.removeprefix("~").rpartition(".")
+        section = OmegaConf.select(config, parent) if parent else config
+        if not isinstance(section, DictConfig) or key not in section:
+            raise RecipeError(f"{override!r} leaves out a key that the recipe does not have")
+        del section[key]
+        return config
+    if "=" not in override:
+        raise RecipeError(
+            f"{override!r} is no override: write key=value, for example seed=3, or ~key to leave "
+            "a key out"
+        )
+    merged = OmegaConf.merge(config, OmegaConf.from_dotlist([override]))
+    assert isinstance(merged, DictConfig), "both are mappings"
+    return merged
 
 
 def _describe(error: pydantic.ValidationError) -> RecipeError:

@@ -200,8 +200,12 @@ def _check_type(key: str, value: Any, hint: Any) -> Any:
         return value
     try:
         converted = adapter.validate_python(value)
+        reasons = []
     except pydantic.ValidationError as error:
-        reasons = sorted({problem["msg"] for problem in error.errors()})
-        raise RecipeError(f"{key}={value!r} is not accepted: {'; or '.join(reasons)}") from None
+        converted, reasons = value, sorted({problem["msg"] for problem in error.errors()})
+    if isinstance(value, bool) and not isinstance(converted, bool):
+        reasons = ["Input should be a number"]  # YAML's yes and no would count as 1 and 0
+    if reasons:
+        raise RecipeError(f"{key}={value!r} is not accepted: {'; or '.join(reasons)}")
     # Lists stay as they are (an Iterable hint would make them one-way); text may be a number.
     return converted if isinstance(value, str) else value

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,9 @@ def train(recipe: Recipe) -> Path:
     dist.initialize_dist(get_device(recipe.trainer.get("device")))
     if not recipe.overwrite:
         _check_same_run(run_dir, recipe)
+        if collectives.rank() == 0:
+            _drop_unfinished_checkpoints(checkpoint_folder(recipe))
+        collectives.barrier()
     trainer = build_trainer(recipe)
     try:
         if collectives.rank() == 0:
@@ -69,6 +73,25 @@ def _prepare(run_dir: Path, recipe: Recipe) -> None:
         shutil.rmtree(checkpoint_folder(recipe), ignore_errors=True)
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / RECIPE_FILE).write_text(json.dumps(_plain(recipe), indent=2) + "\n")
+
+
+def _drop_unfinished_checkpoints(folder: Path) -> None:
+    """Remove checkpoints that a kill cut off: newer than the one that ``latest`` names.
+
+    Composer writes a checkpoint, then points ``latest`` at it. It resumes from ``latest``, but
+    refuses to start while a newer file is there.
+    """
+    latest = folder / "latest-rank0.pt"
+    finished = _progress_of(latest.resolve()) if latest.exists() else (-1, -1)
+    for path in folder.glob("ep*-ba*-rank*.pt"):
+        if (_progress_of(path) or (0, 0)) > (finished or (0, 0)):
+            path.unlink()
+
+
+def _progress_of(checkpoint: Path) -> tuple[int, int] | None:
+    """Epoch and batch in the name that Composer gives a checkpoint by default."""
+    match = re.fullmatch(r"ep(\d+)-ba(\d+)-rank\d+\.pt", checkpoint.name)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def _check_same_run(run_dir: Path, recipe: Recipe) -> None:

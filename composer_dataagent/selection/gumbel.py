@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 def rank01(values: NDArray) -> NDArray[np.float64]:
     """Rank of each value scaled to [0, 1]; ties share their mean rank.
 
+    Twin of ``agent.rank01``, which works on tensors without waiting for their device: wings may not
+    import one another. A test holds the two together.
+
     Args:
-        values (NDArray): ``[N]``, without NaN.
+        values (NDArray): ``[N]``; NaN (not known) ranks lowest, level with minus infinity.
 
     Returns:
         NDArray[np.float64]: ``[N]``; 0.5 everywhere when N is 1 or all values are equal.
@@ -20,6 +23,8 @@ def rank01(values: NDArray) -> NDArray[np.float64]:
     count = len(values)
     if count == 1:
         return np.full(1, 0.5)
+    # Sorting puts NaN last: what is not known would be wanted most, by its position.
+    values = np.where(np.isnan(values), -np.inf, values)
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     # Runs of equal values share the mean of the ranks that they occupy.
@@ -58,7 +63,7 @@ def gumbel_top_k(
     Equal to drawing ``k`` samples without replacement with weights ``exp(explore * rank01)``.
 
     Args:
-        score (NDArray): ``[N]``, without NaN; any scale, since only ranks count.
+        score (NDArray): ``[N]``, any scale, since only ranks count; NaN ranks lowest.
         k (int): How many.
         rng (np.random.Generator): The only source of randomness.
         explore (float | None): Weight of the ranks against the noise; 0 is uniform, ``None`` is

@@ -23,6 +23,8 @@ COLUMNS: dict[str, tuple[type, float]] = {
     # torch has no unsigned 16-bit arithmetic worth relying on; 32767 visits are enough
     "visits": (np.int16, 0),
 }
+# One visit per epoch, counted from 0: neither the epoch nor the number of visits may wrap around.
+MAX_EPOCH = np.iinfo(np.int16).max - 1
 
 
 class Ledger:
@@ -97,21 +99,30 @@ class Ledger:
 
         Args:
             ids (NDArray[np.int64]): ``[B]`` sample ids.
-            epoch (int): The epoch that the visit belongs to.
-            loss (NDArray): ``[B]``.
-            entropy (NDArray): ``[B]``.
+            epoch (int): The epoch that the visit belongs to, from 0 to 32766.
+            loss (NDArray): ``[B]``. A value that is not finite is remembered as 0: it says nothing,
+                and must neither attract a selector nor spoil its statistics.
+            entropy (NDArray): ``[B]``, likewise.
             max_prob (NDArray | None): ``[B]``. Default: unchanged.
             label (NDArray | None): ``[B]``. Default: unchanged.
             agreement (NDArray | None): ``[B]``. Default: unchanged.
             score (NDArray | None): ``[B]``, kept while :attr:`score` is an array. Default:
                 unchanged.
+
+        Raises:
+            ValueError: ``epoch`` is out of range.
         """
+        if not 0 <= epoch <= MAX_EPOCH:
+            raise ValueError(
+                f"epoch={epoch} is not accepted; the ledger counts epochs from 0 to {MAX_EPOCH} in "
+                "16 bits: train fewer, longer epochs"
+            )
         _, first = np.unique(ids, return_index=True)
         first = first[self.last_seen[ids[first]] != epoch]
         rows = ids[first]
         given = {
-            "loss": loss,
-            "entropy": entropy,
+            "loss": np.where(np.isfinite(loss), loss, 0),
+            "entropy": np.where(np.isfinite(entropy), entropy, 0),
             "max_prob": max_prob,
             "label": label,
             "agreement": agreement,

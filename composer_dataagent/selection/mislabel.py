@@ -14,6 +14,9 @@ MISLABEL_THRESHOLD = 0.2
 # The gate opens when at least this share of all samples is flagged: a few hard samples on clean
 # data must not change anything.
 MISLABEL_GATE_SHARE = 0.06
+# Keeps the ratio of two probabilities that both underflowed to 0 defined, as 1: there is no
+# contradiction. Far below any probability that training meets.
+PROB_EPS = 1e-30
 
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
@@ -23,13 +26,14 @@ def update_agreement(old: Array, target_prob: Array, max_prob: Array) -> Array:
 
     Args:
         old (Array): ``[B]`` agreement before this visit; 1 for a sample never seen.
-        target_prob (Array): ``[B]`` probability of the label.
-        max_prob (Array): ``[B]`` probability of the predicted class, above 0.
+        target_prob (Array): ``[B]`` float32 or float64 probability of the label.
+        max_prob (Array): ``[B]`` probability of the predicted class, at least ``target_prob``.
 
     Returns:
         Array: ``[B]`` in [0, 1].
     """
-    return 0.5 * old + 0.5 * (target_prob / max_prob)  # type: ignore[operator]
+    relative = (target_prob + PROB_EPS) / (max_prob + PROB_EPS)  # type: ignore[operator]
+    return 0.5 * old + 0.5 * relative  # type: ignore[operator]
 
 
 def mislabel_flags(

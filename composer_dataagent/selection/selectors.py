@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -28,10 +28,28 @@ class Selection:
         ids (NDArray[np.int64]): ``[K]`` sorted, unique sample ids.
         weights (NDArray[np.float32] | None): ``[K]`` factor on each sample's gradient; ``None``
             is 1 for all.
+
+    Raises:
+        ValueError: The ids are not sorted, unique integers, or the weights do not fit them.
     """
 
     ids: NDArray[np.int64]
     weights: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        # Weights are looked up by binary search: a rule that forgot to sort would give each
+        # sample another one's weight, without an error.
+        integers = self.ids.ndim == 1 and self.ids.dtype.kind in "iu"
+        if not integers or (self.ids[1:] <= self.ids[:-1]).any():
+            raise ValueError(
+                "Selection needs ids [K] that are sorted, unique integers; np.unique(ids) makes "
+                f"them so. Got shape {list(self.ids.shape)}, dtype {self.ids.dtype}"
+            )
+        if self.weights is not None and self.weights.shape != self.ids.shape:
+            raise ValueError(
+                f"Selection needs one weight for each of its {len(self.ids)} ids, got shape "
+                f"{list(self.weights.shape)}"
+            )
 
 
 class Selector(ABC):
@@ -103,25 +121,25 @@ def selector_names() -> list[str]:
     return sorted(SELECTORS)
 
 
-def build_selector(spec: str | dict[str, Any] | Selector) -> Selector:
+def build_selector(spec: str | Mapping[str, Any] | Selector) -> Selector:
     """Make a selector from what a recipe says.
 
     Args:
-        spec (str | dict[str, Any] | Selector): A name, ``{"name": name, **arguments}``, or a
+        spec (str | Mapping[str, Any] | Selector): A name, ``{"name": name, **arguments}``, or a
             selector, which is returned as it is.
 
     Returns:
         Selector: Ready to use.
 
     Raises:
-        ValueError: Unknown name or argument; the message lists the accepted ones.
+        ValueError: Unknown name, unknown or missing argument; the message lists the accepted ones.
         TypeError: ``spec`` is none of these.
     """
     if isinstance(spec, Selector):
         return spec
     if isinstance(spec, str):
         spec = {"name": spec}
-    if not isinstance(spec, dict) or "name" not in spec:
+    if not isinstance(spec, Mapping) or "name" not in spec:
         raise TypeError(
             f"selector={spec!r} is not accepted; it must be a name, a mapping with a `name`, or a "
             "Selector"
@@ -135,12 +153,12 @@ def build_selector(spec: str | dict[str, Any] | Selector) -> Selector:
             f"selector={name!r} is not known; it must be one of {selector_names()}.{hint}"
         )
     cls = SELECTORS[name]
-    accepted = list(inspect.signature(cls).parameters)
-    unknown = sorted(arguments.keys() - set(accepted))
-    if unknown:
-        raise ValueError(
-            f"selector {name!r} has no argument {unknown[0]!r}; it accepts {accepted or 'none'}"
-        )
+    signature = inspect.signature(cls)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        accepted = list(signature.parameters) or "no arguments"
+        raise ValueError(f"selector {name!r}: {error}; it accepts {accepted}") from error
     return cls(**arguments)
 
 
@@ -150,21 +168,12 @@ def _unseen_first(
     rng: np.random.Generator,
     pick: Callable[[NDArray[np.int64], int], NDArray[np.int64]],
 ) -> NDArray[np.int64]:
-    """Never seen samples before all others, then what ``pick(seen ids, count)`` gives."""
+    """Never seen samples before all others, then what ``pick(seen ids, count >= 1)`` gives."""
     seen = np.flatnonzero(ledger.seen)
     unseen = np.flatnonzero(~ledger.seen)
     if len(unseen) >= size:
         return np.sort(rng.choice(unseen, size, replace=False))
     return np.sort(np.concatenate([unseen, pick(seen, size - len(unseen))]))
-
-
-def _check_explore(explore: float | None) -> float | None:
-    if explore is not None and not 0 <= explore < np.inf:
-        raise ValueError(
-            f"explore={explore!r} is not accepted; it must be a number >= 0 (0: uniform), or null "
-            "for greedy"
-        )
-    return explore
 
 
 class _Ranked(Selector):
@@ -285,6 +294,8 @@ class RewardSelector(_Ranked):
 
     def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
         """Composite over all samples at their last visits (paper, Eq. 1, 3, 5, 6)."""
+        # Twin of agent.composite_reward, which works on a batch's tensors: wings may not import
+        # one another. A test holds the two together.
         loss = np.minimum(ledger.loss[ids], np.quantile(ledger.loss[ids], 0.95))
         span = loss.max() - loss.min()
         difficulty = (loss - loss.min()) / span if span > 0 else np.zeros_like(loss)
@@ -301,7 +312,8 @@ class InfoBatchSelector(Selector):
     ``n_below / kept_below``, so that the expected gradient is that of the full data. InfoBatch
     itself fixes the pruning probability and lets the size follow; here the size is given, and the
     probability follows. Where it would pass ``max_prune``, the rest is pruned uniformly from the
-    samples above the mean, which then weigh ``n_above / kept_above``.
+    samples above the mean, which then weigh ``n_above / kept_above``. Where only one seen sample
+    can be kept, it is drawn from all of them and weighs as much as they do.
 
     Args:
         max_prune (float): Highest share of the samples below the mean that is pruned, in (0, 1).
@@ -317,26 +329,28 @@ class InfoBatchSelector(Selector):
 
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """See :meth:`Selector.select`."""
-        seen = np.flatnonzero(ledger.seen)
-        unseen = np.flatnonzero(~ledger.seen)
-        if len(unseen) >= size:
-            return Selection(np.sort(rng.choice(unseen, size, replace=False)))
-        prune = len(ledger) - size
-        is_below = ledger.loss[seen] < ledger.loss[seen].mean(dtype=np.float64)
-        below, above = seen[is_below], seen[~is_below]
-        from_below = min(prune, int(self.max_prune * len(below)))
-        # At least one of a stratum must stay for its weight to exist.
-        from_above = min(prune - from_below, max(len(above) - 1, 0))
-        from_below = prune - from_above
         weights = np.ones(len(ledger), np.float32)
-        kept = [unseen]
-        for stratum, pruned in ((below, from_below), (above, from_above)):
-            chosen = rng.choice(stratum, len(stratum) - pruned, replace=False)
-            if pruned:
-                weights[chosen] = len(stratum) / len(chosen)
-            kept.append(chosen)
-        ids = np.sort(np.concatenate(kept))
-        return Selection(ids, weights[ids] if prune else None)
+
+        def pick(seen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+            loss = ledger.loss[seen]
+            # One sample cannot stand for two strata.
+            is_below = (loss < loss.mean(dtype=np.float64)) & (count > 1)
+            below, above = seen[is_below], seen[~is_below]
+            prune = len(seen) - count
+            from_below = min(prune, int(self.max_prune * len(below)))
+            # At least one of a stratum must stay for its weight to exist.
+            from_above = min(prune - from_below, len(above) - 1)
+            from_below = prune - from_above
+            kept = []
+            for stratum, pruned in ((below, from_below), (above, from_above)):
+                chosen = rng.choice(stratum, len(stratum) - pruned, replace=False)
+                if pruned:
+                    weights[chosen] = len(stratum) / len(chosen)
+                kept.append(chosen)
+            return np.concatenate(kept)
+
+        ids = _unseen_first(ledger, size, rng, pick)
+        return Selection(ids, weights[ids] if (weights[ids] != 1).any() else None)
 
 
 @register_selector("ucb")
@@ -375,11 +389,11 @@ class UCBSelector(Selector):
 
     def _update(self, ledger: Ledger) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self._mean is None or self._variance is None:
-            self._mean = np.full(len(ledger), np.nan, np.float32)
+            # A rule that joins a run later (another one's checkpoint) starts from the last losses.
+            self._mean = ledger.loss.copy()
             self._variance = np.zeros(len(ledger), np.float32)
-        newest = int(ledger.last_seen.max())
-        if newest > self._updated:
-            rows = np.flatnonzero(ledger.last_seen == newest)
+        else:
+            rows = np.flatnonzero(ledger.last_seen > self._updated)
             loss, old = ledger.loss[rows], self._mean[rows]
             first = np.isnan(old)
             deviation = np.where(first, 0, loss - old).astype(np.float32)
@@ -387,7 +401,7 @@ class UCBSelector(Selector):
             self._variance[rows] = self.decay * (
                 self._variance[rows] + (1 - self.decay) * deviation**2
             )
-            self._updated = newest
+        self._updated = int(ledger.last_seen.max())
         return self._mean, self._variance
 
     def state_dict(self) -> dict[str, Any]:

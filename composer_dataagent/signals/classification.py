@@ -18,7 +18,10 @@ LOG_ZERO = -1e4
 
 @dataclass(frozen=True)
 class Signals:
-    """What one forward pass says about each sample: on the model's device, detached.
+    """What one forward pass says about each sample: on the model's device, detached and finite.
+
+    Gradients are cut, dtypes converted, and a sample with a NaN or an infinity among its numbers
+    counts as settled (loss 0, entropy 0, max_prob 1): one NaN would end all learning of the agent.
 
     Attributes:
         loss (Tensor): ``[B]`` float32 loss, cross entropy in nats for classifiers.
@@ -42,6 +45,14 @@ class Signals:
             raise ValueError(
                 f"Signals needs one value per sample: tensors of one shape [B], got {shapes}"
             )
+        label = given.pop("label", None)
+        columns = {name: tensor.detach().float() for name, tensor in given.items()}
+        finite = torch.stack(list(columns.values())).isfinite().all(dim=0)
+        for name, column in columns.items():
+            settled = 1.0 if name == "max_prob" else 0.0
+            object.__setattr__(self, name, torch.where(finite, column, settled))
+        if label is not None:
+            object.__setattr__(self, "label", label.detach().long())
 
     def __len__(self) -> int:
         return len(self.loss)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 # Path components that wrappers insert: DistributedDataParallel and ComposerClassifier, FSDP1,
@@ -134,9 +135,12 @@ class FeatureHook:
         if not self._open:
             return
         x: Tensor = args[0] if args else next(iter(kwargs.values()))
-        x = x.detach().float()
+        x = x.detach()
         if self._pooled and x.dim() == 4:
-            x = x.mean(dim=(2, 3))
+            x = x.float().mean(dim=(2, 3))
+        else:
+            # A copy: a head that is a container may change its input in place (dropout does).
+            x = x.to(torch.float32, copy=True)
         # A head that is a container may flatten by itself: [B, F, 1, 1] and the like.
         self._features = x.flatten(1) if x.dim() > 2 and x[0].numel() == self.feature_dim else x
 

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+import unhurried_laws as unhurried_laws
+from no_host_sync import no_host_sync as no_host_sync
 
 
 @pytest.fixture(autouse=True)
@@ -27,23 +26,3 @@ def global_rng_untouched() -> Iterator[None]:
     before = torch.get_rng_state()
     yield
     assert torch.equal(torch.get_rng_state(), before)
-
-
-class NoHostSync(TorchDispatchMode):
-    """Refuses operations whose result or shape the host has to wait for on a GPU."""
-
-    REFUSED = ("_local_scalar_dense", "nonzero", "equal.default", "masked_select", "unique")
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = str(func)
-        assert not any(refused in name for refused in self.REFUSED), f"{name} waits for the device"
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def no_host_sync() -> Callable[[], AbstractContextManager[Any]]:
-    with pytest.raises(AssertionError, match="waits"), NoHostSync():
-        torch.ones(1).item()
-    return NoHostSync

@@ -49,6 +49,14 @@ def test_extremes_stay_finite() -> None:
     assert ((state >= 0) | (state > -1e-6)).all() and (state <= 1).all()
 
 
+def test_probabilities_that_underflowed_agree() -> None:
+    loss = torch.tensor([200.0, 200.0])
+    max_prob = torch.tensor([0.0, 0.5])  # signals without max_prob bring p_y for both
+    zero = torch.zeros(2)
+    state = signal_state(loss, zero, max_prob, zero, zero, progress=0.0)
+    torch.testing.assert_close(state[:, 5:7], torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+
+
 def test_columns_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"one shape \[B\]"):
         signal_state(**columns(entropy=torch.zeros(3, 1)), progress=0.0)

@@ -35,6 +35,7 @@ def _work(rank: int, ranks: int, folder: str) -> None:
     torch.save(
         {
             "rows": gathered,
+            "none": collectives.all_gather_rows({"ids": np.empty(0, np.int64)}),
             "sum": collectives.all_reduce_sum(torch.tensor([rank + 1.0])),
             "mean": collectives.all_reduce_mean(torch.tensor([rank + 1.0])),
             "text": collectives.broadcast_string(f"from {rank}"),
@@ -57,6 +58,7 @@ def test_three_ranks_agree() -> None:
         assert result["rank"] == rank
         assert result["sum"].item() == 6 and result["mean"].item() == 2
         assert result["text"] == "from 0"
+        assert result["none"]["ids"].shape == (0,) and result["none"]["ids"].dtype == np.int64
         for name in ("ids", "loss", "flag"):
             expected = np.concatenate([rows_of(r)[name] for r in range(ranks)])
             assert result["rows"][name].dtype == expected.dtype

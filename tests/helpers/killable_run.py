@@ -33,6 +33,9 @@ def _train(
 
     from composer_dataagent import DataAgent
 
+    # Loader workers watch their parent, which must be the run that is killed: under forkserver,
+    # inherited from the test process, they would outlive it.
+    multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     log = Path(folder, "batches.jsonl")
 

@@ -1,0 +1,86 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a recipe may say, and what is said of one that says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from composer_dataagent.recipes import RecipeError, load_recipe
+from composer_dataagent.recipes.demo import RECIPE
+
+
+def test_the_shipped_recipe_loads() -> None:
+    recipe = load_recipe(RECIPE)
+    assert recipe.run_dir == "runs/digits"
+    assert recipe.algorithms == {"data_agent": {"ratio": 0.5}}
+
+
+def test_overrides_reach_into_sections_in_order() -> None:
+    recipe = load_recipe(
+        RECIPE,
+        [
+            "run_name=third",
+            "algorithms.data_agent.ratio=0.3",
+            "algorithms.data_agent.ratio=0.4",
+            "algorithms.label_smoothing.smoothing=0.1",
+            "algorithms.ema=null",
+        ],
+    )
+    assert recipe.run_dir == "runs/third"  # interpolated
+    assert recipe.algorithms == {
+        "data_agent": {"ratio": 0.4},
+        "label_smoothing": {"smoothing": 0.1},
+        "ema": None,
+    }
+    assert list(recipe.algorithms) == ["data_agent", "label_smoothing", "ema"]
+
+
+def test_a_key_can_be_left_out() -> None:
+    recipe = load_recipe(RECIPE, ["~scheduler", "~algorithms.data_agent", "algorithms.ema={}"])
+    assert recipe.scheduler is None and recipe.algorithms == {"ema": {}}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sede=3", r"key 'sede' is not known.*Did you mean 'seed'.*run_name"),
+        ("train_loader.batchsize=3", r"train_loader: key 'batchsize'.*'batch_size'.*num_workers"),
+        ("eval_loader.workers=3", r"eval_loader: key 'workers'.*num_workers"),
+        ("train_loader.batch_size=many", r"train_loader\.batch_size='many'.*integer"),
+        ("train_loader.batch_size=0", r"train_loader\.batch_size=0.*greater than 0"),
+        ("seed=-1", r"seed=-1.*greater than or equal to 0"),
+        ("algorithms=5", r"algorithms=5.*dictionary"),
+        ("run_name=", r"run_name"),
+        ("trainer", r"'trainer' is no override: write key=value"),
+        ("model=null", r"model=None"),
+        ("~optimizr", r"'~optimizr' leaves out a key that the recipe does not have"),
+        ("~nowhere.at.all", r"'~nowhere.at.all' leaves out"),
+        ("~optimizer", r"lacks optimizer"),
+        ("run_dir=${nowhere}", r"nowhere"),
+    ],
+)
+def test_bad_values_are_refused_by_name(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=f"(?s){message}"):
+        load_recipe(RECIPE, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "There is no recipe"),
+        ("a: [1", "cannot be read as YAML"),
+        ("- 1\n- 2\n", "must be a mapping of run_name"),
+        ("run_name: x\n", "lacks model"),
+        ("a: !!python/object/apply:os.system ['true']\n", "cannot be read as YAML"),
+        ("", "lacks run_name"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)

@@ -1,0 +1,147 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ranks, top-k, and the law that Gumbel noise makes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations, permutations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import chisquare, rankdata
+
+from composer_dataagent import agent
+from composer_dataagent.selection import gumbel_top_k, rank01
+from composer_dataagent.selection.gumbel import gumbel, top_k
+
+few_values = st.lists(st.integers(-5, 5), min_size=1, max_size=60)
+
+
+@given(values=few_values)
+def test_ranks_are_mean_ranks_and_both_twins_agree(values: list[int]) -> None:
+    array = np.array(values, np.float32)
+    ranks = rank01(array)
+    if len(values) > 1:
+        expected = (rankdata(array, method="average") - 1) / (len(array) - 1)
+        np.testing.assert_allclose(ranks, expected, atol=1e-12)
+    assert ranks.dtype == np.float64
+    assert ranks.mean() == pytest.approx(0.5)
+    np.testing.assert_allclose(agent.rank01(torch.from_numpy(array)).numpy(), ranks, atol=1e-6)
+
+
+def test_ranks_of_one_of_none_and_of_what_is_not_known() -> None:
+    assert rank01(np.array([3.0])).tolist() == rank01(np.array([np.nan])).tolist() == [0.5]
+    assert rank01(np.empty(0)).shape == (0,)
+    assert rank01(np.array([2.0, np.nan, 1.0, np.nan, np.inf])).tolist() == [
+        0.75,
+        0.125,
+        0.5,
+        0.125,
+        1.0,
+    ]
+    assert rank01(np.arange(5)).tolist() == [0, 0.25, 0.5, 0.75, 1]  # integers have no NaN
+
+
+@given(values=few_values, data=st.data())
+def test_top_k_are_the_largest_and_ties_go_to_the_smaller_index(
+    values: list[int], data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, len(values)))
+    array = np.array(values, float)
+    expected = sorted(sorted(range(len(values)), key=lambda i: (-values[i], i))[:k])
+    assert top_k(array, k).tolist() == expected
+    greedy = gumbel_top_k(array, k, np.random.default_rng(0), explore=None)
+    assert greedy.tolist() == expected
+
+
+def test_greedy_draws_nothing() -> None:
+    rng = np.random.default_rng(0)
+    gumbel_top_k(np.arange(9.0), 3, rng, explore=None)
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+@given(values=few_values, data=st.data(), explore=st.floats(0, 50))
+def test_k_sorted_unique_indices(values: list[int], data: st.DataObject, explore: float) -> None:
+    k = data.draw(st.integers(1, len(values)))
+    ids = gumbel_top_k(np.array(values, float), k, np.random.default_rng(k), explore)
+    assert len(ids) == k and (np.diff(ids) > 0).all()
+    assert ids[0] >= 0 and ids[-1] < len(values)
+
+
+class ExtremeDraws(np.random.Generator):
+    """Alternates between the smallest and the largest number that ``random`` can give."""
+
+    def random(self, size: int) -> NDArray[np.float64]:  # type: ignore[override]
+        draws = np.zeros(size)
+        draws[1::2] = 1 - 2.0**-53
+        return draws
+
+
+def test_noise_is_finite_at_the_ends_of_the_unit_interval() -> None:
+    rng = ExtremeDraws(np.random.PCG64(0))
+    noise = gumbel(4, rng)
+    assert np.isfinite(noise).all()
+    assert (noise[1::2] > 30).all() and (noise[::2] < -6).all()
+    # Infinite keys would all be ties, and ranks would not count.
+    assert gumbel_top_k(np.array([0.0, 1.0, 3.0, 2.0]), 3, rng).tolist() == [1, 2, 3]
+
+
+def test_noise_is_standard_gumbel() -> None:
+    noise = gumbel(200_000, np.random.default_rng(0))
+    assert noise.mean() == pytest.approx(np.euler_gamma, abs=0.01)
+    assert noise.std() == pytest.approx(np.pi / np.sqrt(6), abs=0.01)
+
+
+def plackett_luce(weights: NDArray, k: int) -> dict[tuple[int, ...], float]:
+    """Probability of each set when ``k`` are drawn by weight, one after another."""
+    law = {}
+    for chosen in combinations(range(len(weights)), k):
+        law[chosen] = 0.0
+        for order in permutations(chosen):
+            left, probability = weights.sum(), 1.0
+            for i in order:
+                probability *= weights[i] / left
+                left -= weights[i]
+            law[chosen] += probability
+    return law
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("score", "explore", "last"),
+    [
+        ([3.0, 10.0, -1.0, 5.0, 4.0], 2.0, None),
+        ([1.0, 1.0, 1.0, 0.0, 7.0], 4.0, None),  # ties weigh the same
+        ([3.0, 10.0, -1.0, 5.0, 4.0], 0.0, None),  # uniform
+        ([3.0, 10.0, -1.0, 5.0, 4.0], 1.0, [1, 2]),
+    ],
+    ids=["ranks", "ties", "uniform", "last"],
+)
+def test_frequencies_follow_the_plackett_luce_law(
+    score: list[float], explore: float, last: list[int] | None, k: int
+) -> None:
+    rng, draws = np.random.default_rng(11), 20_000
+    mask = None if last is None else np.isin(np.arange(5), last)
+    counts = Counter(
+        tuple(gumbel_top_k(np.array(score), k, rng, explore, mask).tolist()) for _ in range(draws)
+    )
+    exponent = (rankdata(score) - 1) / 4
+    if last is not None:
+        exponent[last] = -1
+    law = plackett_luce(np.exp(explore * exponent), k)
+    observed = [counts[chosen] for chosen in law]
+    assert sum(observed) == draws
+    assert chisquare(observed, [draws * p for p in law.values()]).pvalue > 1e-3
+
+
+def test_last_ranks_behind_all_others() -> None:
+    score = np.arange(10.0)
+    last = score >= 7
+    ids = gumbel_top_k(score, 7, np.random.default_rng(0), explore=None, last=last)
+    assert ids.tolist() == list(range(7))
+    assert score.tolist() == list(range(10))  # what was given is left as it was
