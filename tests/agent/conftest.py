@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-import unhurried_laws as unhurried_laws
 from no_host_sync import no_host_sync as no_host_sync
 
 

@@ -4,5 +4,4 @@
 
 from __future__ import annotations
 
-import unhurried_laws as unhurried_laws
 from no_host_sync import no_host_sync as no_host_sync
