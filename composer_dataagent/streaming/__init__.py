@@ -9,6 +9,7 @@ from composer_dataagent.streaming.errors import (
     SelectionCorruptError,
     SelectionError,
     SelectionMissingError,
+    ShardError,
     ShortEpochError,
 )
 from composer_dataagent.streaming.select import clear, select
@@ -20,6 +21,7 @@ __all__ = [
     "SelectionError",
     "SelectionMissingError",
     "SelectionRecord",
+    "ShardError",
     "ShortEpochError",
     "attach",
     "clear",

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from math import ceil
 from typing import Any
@@ -43,7 +45,7 @@ class Attachment:
         return self.dataset.upcoming_epoch()
 
     def has_standing_selection(self) -> bool:
-        """Whether :func:`~composer_dataagent.streaming.select` restricts the dataset."""
+        """Whether :func:`~composer_dataagent.streaming.select` was called with the dataset."""
         return self._store.has_standing()
 
     def serve(self, ids: Ids | NDArray[np.bool_], epoch: int | None = None) -> SelectionRecord:
@@ -69,16 +71,35 @@ class Attachment:
         record = self._publish(mask, epoch)
         if epoch == upcoming:
             self._set_length(record.size)
-        # The epoch that is running may still be read by workers that are late.
-        self._store.drop_before(upcoming - 1)
+        # The epoch that is running may still be read, by late workers or for a checkpoint.
+        self._store.keep_only(range(upcoming - 1, sys.maxsize))
         return record
 
     def serve_always(self, ids: Ids | NDArray[np.bool_]) -> SelectionRecord:
         """Serve exactly these samples from the upcoming epoch on. See :meth:`serve`."""
-        self.upcoming_epoch()  # settles num_canonical_nodes
-        record = self._publish(to_mask(ids, self.num_samples), None)
+        upcoming = self.upcoming_epoch()
+        mask = to_mask(ids, self.num_samples)
+        if upcoming > 0:
+            # A checkpoint in the middle of the running epoch names what it began with.
+            self._store.keep(upcoming - 1)
+        record = self._publish(mask, None)
+        self._store.keep_only(range(upcoming - 1, upcoming))
         self._set_length(record.size)
         return record
+
+    def raw_sample(self, sample_id: int) -> dict[str, Any]:
+        """The stored columns of a sample, as streaming decodes them; downloads its shard if absent.
+
+        What the user's class does in ``__getitem__`` or ``get_item`` is left out, so that no
+        transform runs and no random state moves.
+
+        Args:
+            sample_id (int): 0 to N - 1.
+
+        Raises:
+            IndexError: No such sample.
+        """
+        return StreamingDataset.get_item(self.dataset, sample_id)
 
     def selection(self, epoch: int | None = None) -> NDArray[np.int64]:
         """The sorted ids that an epoch serves. Default: the upcoming one."""
@@ -132,9 +153,10 @@ def attach(dataset: object, loader: DataLoader | None = None) -> Attachment:
         _check_dataset(dataset)
         _make_selective(dataset)
     if loader is not None and not isinstance(loader.collate_fn, IdCollate):
-        loader.collate_fn = IdCollate(loader.collate_fn)
+        loader.collate_fn = IdCollate(loader.collate_fn, dataset)
         loader.__class__ = beside(type(loader))
-        dataset.ids_beside_samples = True  # type: ignore[attr-defined]
+        kept = max(loader.batch_size or 0, dataset.recent_ids.maxlen)  # type: ignore[attr-defined]
+        dataset.recent_ids = deque(maxlen=kept)  # type: ignore[attr-defined]
     return Attachment(dataset)
 
 
@@ -184,10 +206,8 @@ def _make_selective(dataset: StreamingDataset) -> None:
     weakref.finalize(dataset, _remove, folder, os.getpid())
     dataset.__class__ = selective(type(dataset))
     dataset.selection_store = SelectionStore(folder, int(dataset.num_samples))  # type: ignore[attr-defined]
-    dataset.ids_beside_samples = False  # type: ignore[attr-defined]
-    # Iterating in this process leaves a file lock behind that workers forked later must not
-    # inherit; stock code makes a new one where there is none.
-    vars(dataset._shared_barrier).pop("lock", None)
+    dataset.recent_ids = deque(maxlen=0)  # type: ignore[attr-defined]
+    dataset.process_id = os.getpid()  # type: ignore[attr-defined]
 
 
 def _remove(folder: str, owner: int) -> None:
@@ -196,6 +216,12 @@ def _remove(folder: str, owner: int) -> None:
 
 
 def _check_dataset(dataset: StreamingDataset) -> None:
+    own = next(cls for cls in type(dataset).__mro__ if "__iter__" in vars(cls))
+    if own is not StreamingDataset:
+        raise ValueError(
+            f"{own.__name__} overrides StreamingDataset.__iter__, so which ids it yields is not "
+            "known: do what it does in __getitem__ or in the DataLoader's collate_fn instead"
+        )
     for stream_id, stream in enumerate(dataset.streams):
         size = int(dataset.samples_per_stream[stream_id])
         if stream.choose != size:

@@ -14,8 +14,12 @@ class SelectionMissingError(SelectionError):
 
 
 class SelectionCorruptError(SelectionError):
-    """A published selection does not match its digest, or is not the one of the checkpoint."""
+    """A selection does not match its digest, its checkpoint or that of the node's first rank."""
 
 
 class ShortEpochError(SelectionError):
     """An epoch ended before all of its planned samples were served."""
+
+
+class ShardError(SelectionError):
+    """A shard could not be downloaded, verified or decompressed."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,19 +14,23 @@ from torch.utils.data import DataLoader
 
 
 class IdCollate:
-    """Collates ``(id, sample)`` pairs to ``(batch, ids)``.
+    """Collates samples to ``(batch, ids)``, in the process that fetched them.
 
     Args:
-        collate (Callable): The user's ``collate_fn``, called with the samples alone.
+        collate (Callable): The user's ``collate_fn``.
+        dataset (Any): The dataset, whose ``recent_ids`` end with those of the batch: torch collates
+            a batch right after it has fetched its last sample. (In a worker, dataset and collate
+            are this worker's copies of both.)
     """
 
-    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+    def __init__(self, collate: Callable[[list[Any]], Any], dataset: Any) -> None:
         self.collate = collate
+        self.dataset = dataset
 
-    def __call__(self, pairs: Sequence[tuple[int, Any]]) -> tuple[Any, Tensor]:
+    def __call__(self, samples: list[Any]) -> tuple[Any, Tensor]:
         """Collate a batch; ids come as int64 ``[B]``."""
-        ids = torch.tensor([sample_id for sample_id, _ in pairs], dtype=torch.int64)
-        return self.collate([sample for _, sample in pairs]), ids
+        ids = torch.tensor(list(self.dataset.recent_ids)[-len(samples) :], dtype=torch.int64)
+        return self.collate(samples), ids
 
 
 @functools.cache
@@ -44,7 +48,9 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
     class Beside(cls):  # type: ignore[valid-type, misc]
         sample_ids: Tensor
 
-        def __iter__(self) -> Iterator[Any]:
+        def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            # torch warns of epochs longer than len() said when it was last asked.
+            self._IterableDataset_len_called = None
             for batch, ids in super().__iter__():
                 self.sample_ids = ids
                 yield batch

@@ -33,3 +33,16 @@ def shuffle_units(
     """
     counts = samples_by_shard(ids, samples_per_shard)
     return counts[counts > 0]
+
+
+def are_set(bits: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether samples are in a selection, without unpacking all of it.
+
+    Args:
+        bits (NDArray[np.uint8]): ``[ceil(N / 8)]`` bitmap as :func:`numpy.packbits` makes it.
+        ids (NDArray[np.int64]): ``[K]`` sample ids, in any order.
+
+    Returns:
+        NDArray[np.bool_]: ``[K]``.
+    """
+    return (bits[ids >> 3] >> (7 - (ids & 7)) & 1).astype(bool)

@@ -62,19 +62,13 @@ class SelectionStore:
         Returns:
             SelectionRecord: With the digest that readers verify.
         """
-        bits = np.packbits(mask)
-        record = SelectionRecord(
-            epoch, self.num_samples, int(mask.sum()), hashlib.sha256(bits).hexdigest()
-        )
-        path = self._path(epoch)
-        beside = path.with_suffix(f".{os.getpid()}.part")
-        with beside.open("wb") as file:
-            file.write(json.dumps(asdict(record)).encode() + b"\n")
-            file.write(bits)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        return record
+        return self._write(np.packbits(mask), int(mask.sum()), epoch)
+
+    def keep(self, epoch: int) -> None:
+        """Let an epoch keep the selection it has, whatever becomes the standing one later."""
+        if self.has_standing() and not self._path(epoch).exists():
+            bits, record = self.open(epoch)
+            self._write(bits, record.size, epoch)
 
     def read(self, epoch: int) -> tuple[NDArray[np.int64], SelectionRecord]:
         """The sample ids that an epoch serves, sorted.
@@ -89,13 +83,24 @@ class SelectionStore:
             SelectionMissingError: Nothing was published for it.
             SelectionCorruptError: The file is damaged, or belongs to another epoch or data set.
         """
+        bits, record = self.open(epoch)
+        ids = np.flatnonzero(np.unpackbits(bits, count=self.num_samples))
+        if len(ids) != record.size:
+            raise SelectionCorruptError(
+                f"The selection file of epoch {epoch} holds {len(ids)} samples but says "
+                f"{record.size}: it was changed after it was written"
+            )
+        return ids, record
+
+    def open(self, epoch: int) -> tuple[NDArray[np.uint8], SelectionRecord]:
+        """The verified bitmap that an epoch serves, still packed. See :meth:`read`."""
         path = self._find(epoch)
         try:
             with path.open("rb") as file:
                 record = SelectionRecord(**json.loads(file.readline()))
                 start = file.tell()
             bits = np.memmap(path, np.uint8, mode="r", offset=start)
-            intact = hashlib.sha256(bits).hexdigest() == record.digest
+            intact = _digest(bits) == record.digest
         except (ValueError, TypeError) as error:
             raise SelectionCorruptError(f"The selection file {path} is damaged: {error}") from error
         if not intact or len(bits) != -(-self.num_samples // 8):
@@ -108,17 +113,30 @@ class SelectionStore:
                 f"The selection file {path} is for epoch {record.epoch} of {record.num_samples} "
                 f"samples, but epoch {epoch} of {self.num_samples} samples is about to run"
             )
-        return np.flatnonzero(np.unpackbits(bits, count=self.num_samples)), record
+        return bits, record
 
     def has_standing(self) -> bool:
         """Whether epochs without a selection of their own are served from a standing one."""
         return self._path(None).exists()
 
-    def drop_before(self, epoch: int) -> None:
-        """Delete the selections of streaming epochs before ``epoch``."""
+    def keep_only(self, epochs: range) -> None:
+        """Delete the selections of streaming epochs outside ``epochs``."""
         for path in Path(self.folder).glob("epoch-*.selection"):
-            if int(path.stem.removeprefix("epoch-")) < epoch:
+            if int(path.stem.removeprefix("epoch-")) not in epochs:
                 path.unlink(missing_ok=True)
+
+    def _write(self, bits: NDArray[np.uint8], size: int, epoch: int | None) -> SelectionRecord:
+        digest = _digest(bits)
+        record = SelectionRecord(epoch, self.num_samples, size, digest)
+        path = self._path(epoch)
+        beside = path.with_suffix(f".{os.getpid()}.part")
+        with beside.open("wb") as file:
+            file.write(json.dumps(asdict(record)).encode() + b"\n")
+            file.write(bits.data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        return record
 
     def _find(self, epoch: int) -> Path:
         for path in (self._path(epoch), self._path(None)):
@@ -133,3 +151,7 @@ class SelectionStore:
     def _path(self, epoch: int | None) -> Path:
         name = STANDING if epoch is None else f"epoch-{epoch:09d}"
         return Path(self.folder, f"{name}.selection")
+
+
+def _digest(bits: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(bits.data).hexdigest()

@@ -1,0 +1,203 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A run that stops and goes on serves what the uninterrupted one serves, in the same order."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from typing import Any
+
+import pytest
+from mds_samples import (
+    BATCH,
+    assert_fails,
+    checked_ids,
+    draw,
+    make_attached,
+    make_dataset,
+    make_loader,
+    served,
+)
+from streaming import StreamingDataLoader, StreamingDataset
+
+from composer_dataagent.streaming import SelectionCorruptError, select
+
+SELECTIONS = [draw(size, size) for size in (60, 43, 37)]
+WORKERS = pytest.mark.parametrize("workers", [0, 2])
+
+
+def as_saved(state: dict[str, Any]) -> dict[str, Any]:
+    """A state as it comes out of a checkpoint file."""
+    return json.loads(json.dumps(state))
+
+
+def uninterrupted(shards: str, workers: int) -> list[list[list[int]]]:
+    attachment, loader = make_attached(shards, num_workers=workers)
+    epochs = []
+    for selected in SELECTIONS:
+        attachment.serve(selected)
+        epochs.append(served(loader))
+    return epochs
+
+
+def stopped_after(shards: str, workers: int, epoch: int, batches: int) -> dict[str, Any]:
+    """The loader's state after some batches of an epoch of a run that goes no further."""
+    attachment, loader = make_attached(shards, num_workers=workers)
+    for selected in SELECTIONS[:epoch]:
+        attachment.serve(selected)
+        served(loader)
+    attachment.serve(SELECTIONS[epoch])
+    for at, batch in enumerate(loader, start=1):
+        checked_ids(loader, batch)
+        if at == batches:
+            return as_saved(loader.state_dict())  # type: ignore[attr-defined]
+    raise AssertionError("the epoch is shorter than that")
+
+
+@WORKERS
+@pytest.mark.parametrize("persistent", [False, True])
+def test_mid_epoch(shards: str, workers: int, persistent: bool) -> None:
+    expected = uninterrupted(shards, workers)
+    state = stopped_after(shards, workers, epoch=1, batches=2)
+    assert (state["epoch"], state["sample_in_epoch"]) == (1, 2 * BATCH)
+    attachment, loader = make_attached(
+        shards, num_workers=workers, persistent_workers=persistent and workers > 0
+    )
+    loader.load_state_dict(state)  # type: ignore[attr-defined]
+    assert attachment.upcoming_epoch() == 1
+    attachment.serve(SELECTIONS[1])
+    assert served(loader) == expected[1][2:]
+    attachment.serve(SELECTIONS[2])
+    assert served(loader) == expected[2]
+
+
+@WORKERS
+def test_a_second_stop_in_the_resumed_epoch(shards: str, workers: int) -> None:
+    expected = uninterrupted(shards, workers)
+    attachment, loader = make_attached(shards, num_workers=workers)
+    loader.load_state_dict(stopped_after(shards, workers, 1, 2))  # type: ignore[attr-defined]
+    attachment.serve(SELECTIONS[1])
+    batches = iter(loader)
+    next(batches)
+    state = as_saved(loader.state_dict())  # type: ignore[attr-defined]
+    assert (state["epoch"], state["sample_in_epoch"]) == (1, 3 * BATCH)
+    attachment, loader = make_attached(shards, num_workers=workers)
+    loader.load_state_dict(state)  # type: ignore[attr-defined]
+    attachment.serve(SELECTIONS[1])
+    assert served(loader) == expected[1][3:]
+
+
+@WORKERS
+def test_after_the_last_batch_of_an_epoch(shards: str, workers: int) -> None:
+    expected = uninterrupted(shards, workers)
+    state = stopped_after(shards, workers, epoch=0, batches=len(expected[0]))
+    attachment, loader = make_attached(shards, num_workers=workers)
+    loader.load_state_dict(state)  # type: ignore[attr-defined]
+    attachment.serve(SELECTIONS[0])
+    assert served(loader) == []  # the rest of that epoch
+    attachment.serve(SELECTIONS[1])
+    assert served(loader) == expected[1]
+
+
+def second_epoch_after_resume(loader: Any, resumed: Any) -> tuple[int, Any, Any]:
+    """Save between the first and the second epoch as Composer does; run the second in both."""
+    list(loader)
+    state = as_saved(loader.dataset.state_dict(0, True))
+    resumed.dataset.load_state_dict(state)
+    return state["epoch"], [batch["id"].tolist() for batch in loader], resumed
+
+
+def test_between_two_epochs_stock_names_the_one_that_ended(shards: str) -> None:
+    stock, resumed = (make_loader(make_dataset(shards), StreamingDataLoader) for _ in range(2))
+    epoch, expected, _ = second_epoch_after_resume(stock, resumed)
+    assert epoch == 0
+    assert [batch["id"].tolist() for batch in resumed] != expected
+
+
+@WORKERS
+def test_between_two_epochs_we_name_the_upcoming_one(shards: str, workers: int) -> None:
+    (first, loader), (second, resumed) = (
+        make_attached(shards, num_workers=workers) for _ in range(2)
+    )
+    first.serve(SELECTIONS[0])
+    first.serve(SELECTIONS[1], epoch=1)
+    second.serve(SELECTIONS[1], epoch=1)
+    epoch, expected, _ = second_epoch_after_resume(loader, resumed)
+    assert epoch == second.upcoming_epoch() == 1
+    assert served(resumed) == expected
+
+
+def test_before_the_first_epoch(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    attachment.serve(SELECTIONS[0])
+    states = [loader.state_dict(), attachment.dataset.state_dict(0, True)]  # type: ignore[attr-defined]
+    assert [state["epoch"] for state in states] == [0, 0]
+
+
+@WORKERS
+def test_another_selection_is_refused_in_the_middle_of_an_epoch(shards: str, workers: int) -> None:
+    attachment, loader = make_attached(shards, num_workers=workers)
+    loader.load_state_dict(stopped_after(shards, workers, 0, 1))  # type: ignore[attr-defined]
+    attachment.serve(SELECTIONS[1])
+    assert_fails(loader, SelectionCorruptError, r"middle of epoch 0.*select the same samples")
+
+
+def test_another_selection_is_accepted_between_epochs(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    attachment.serve(SELECTIONS[0])
+    state = as_saved(attachment.dataset.state_dict(0, True))
+    attachment, loader = make_attached(shards)
+    loader.load_state_dict(state)  # type: ignore[attr-defined]
+    attachment.serve(SELECTIONS[1])
+    assert sorted(chain(*served(loader))) == sorted(SELECTIONS[1])
+
+
+def test_a_checkpoint_of_a_run_without_selections_is_taken_up(shards: str) -> None:
+    stock = make_loader(make_dataset(shards), StreamingDataLoader)
+    next(iter(stock))
+    attachment, loader = make_attached(shards)
+    loader.load_state_dict(as_saved(stock.state_dict()))  # type: ignore[attr-defined]
+    attachment.serve(range(attachment.num_samples))
+    assert len(served(loader)) == len(loader) - 1
+
+
+def test_a_checkpoint_names_what_its_epoch_began_with(shards: str) -> None:
+    """``select`` in the middle of an epoch is for the next one, and the checkpoint knows."""
+    loader = make_loader(make_dataset(shards), StreamingDataLoader)
+    select(loader.dataset, SELECTIONS[0])  # type: ignore[arg-type]
+    batches = iter(loader)
+    first = next(batches)["id"].tolist()
+    select(loader.dataset, SELECTIONS[1])  # type: ignore[arg-type]
+    select(loader.dataset, SELECTIONS[2])  # type: ignore[arg-type]
+    state = as_saved(loader.state_dict())  # type: ignore[attr-defined]
+    rest = [batch["id"].tolist() for batch in batches]
+    assert sorted(chain(first, *rest)) == sorted(SELECTIONS[0])
+    for selected, refused in [(SELECTIONS[2], True), (SELECTIONS[0], False)]:
+        resumed = make_loader(make_dataset(shards), StreamingDataLoader)
+        resumed.load_state_dict(state)  # type: ignore[attr-defined]
+        select(resumed.dataset, selected)  # type: ignore[arg-type]
+        if refused:
+            with pytest.raises(SelectionCorruptError):
+                list(resumed)
+        else:
+            assert [batch["id"].tolist() for batch in resumed] == rest
+
+
+class Nested(StreamingDataset):
+    """Samples whose batch is ``((x, 2x), id)``: its first element has two entries, not ``B``."""
+
+    def __getitem__(self, at: Any) -> Any:
+        sample = super().__getitem__(at)
+        return (sample["x"], 2 * sample["x"]), sample["id"]
+
+
+@WORKERS
+def test_nested_batches_are_counted_right(shards: str, workers: int) -> None:
+    attachment, loader = make_attached(shards, Nested, num_workers=workers)
+    attachment.serve(SELECTIONS[0])
+    batches = iter(loader)
+    for _ in range(3):
+        (x, doubled), ids = next(batches)
+        assert (doubled == 2 * x).all() and ids.equal(loader.sample_ids)  # type: ignore[attr-defined]
+    assert loader.state_dict()["sample_in_epoch"] == 3 * BATCH  # type: ignore[attr-defined]

@@ -1,0 +1,174 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""``select`` and ``clear``: a subset of any StreamingDataset, without an agent."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mds_samples import (
+    BATCH,
+    NUM_SAMPLES,
+    assert_exactly_once,
+    draw,
+    make_attached,
+    make_dataset,
+    make_loader,
+    served,
+)
+
+from composer_dataagent.streaming import attach, clear, select
+
+ODD = range(1, NUM_SAMPLES, 2)
+
+
+def ids_of(loader: Any) -> list[list[int]]:
+    return [batch["id"].tolist() for batch in loader]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        list(ODD),
+        ODD,
+        np.array(ODD, np.int32)[::-1],
+        np.array(ODD, np.uint16),
+        torch.tensor(ODD),
+        np.arange(NUM_SAMPLES) % 2 == 1,
+        torch.arange(NUM_SAMPLES) % 2 == 1,
+        [bool(i % 2) for i in range(NUM_SAMPLES)],
+    ],
+    ids=["list", "range", "int32", "uint16", "tensor", "mask", "mask tensor", "mask list"],
+)
+def test_ids_and_masks_of_all_kinds(shards: str, ids: Any) -> None:
+    loader = make_loader(make_dataset(shards))
+    attachment = select(loader.dataset, ids)  # type: ignore[arg-type]
+    assert attachment.has_standing_selection()
+    assert attachment.selection().tolist() == list(ODD)
+    for _ in range(2):
+        assert_exactly_once(ids_of(loader), ODD)
+
+
+@pytest.mark.parametrize(
+    ("workers", "persistent"), [(0, False), (2, False), (2, True)], ids=["0", "2", "persistent"]
+)
+def test_replaced_and_cleared_while_workers_live(
+    shards: str, workers: int, persistent: bool
+) -> None:
+    loader = make_loader(make_dataset(shards), num_workers=workers, persistent_workers=persistent)
+    dataset: Any = loader.dataset
+    for selected in (draw(50, 1), draw(50, 2), draw(9, 3)):
+        select(dataset, selected)
+        assert (len(dataset), len(loader)) == (len(selected), -(-len(selected) // BATCH))
+        assert_exactly_once(ids_of(loader), selected)
+    clear(dataset)
+    assert (len(dataset), len(loader)) == (NUM_SAMPLES, -(-NUM_SAMPLES // BATCH))
+    assert_exactly_once(ids_of(loader), range(NUM_SAMPLES))
+
+
+def test_clear_and_select_replace_what_was_meant_for_one_epoch(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    attachment.serve(range(30))
+    clear(attachment.dataset)
+    assert_exactly_once(served(loader), range(NUM_SAMPLES))
+    attachment.serve(range(30), epoch=3)
+    select(attachment.dataset, range(40))
+    for _ in range(3):
+        assert_exactly_once(served(loader), range(40))
+
+
+def test_one_epochs_selection_goes_before_the_standing_one(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    attachment.serve_always(range(20))
+    attachment.serve([5, 6], epoch=1)
+    assert attachment.selection(1).tolist() == [5, 6]
+    for selected in (range(20), [5, 6], range(20)):
+        assert_exactly_once(served(loader), selected)
+
+
+def test_a_dataset_that_was_never_selected_from_is_left_alone(shards: str) -> None:
+    dataset = make_dataset(shards)
+    before = type(dataset)
+    clear(dataset)
+    assert type(dataset) is before
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        ([], ValueError, "no sample is selected"),
+        (np.zeros(NUM_SAMPLES, bool), ValueError, "no sample is selected"),
+        ([3, 4, 3], ValueError, r"sample id 3 is given 2 times"),
+        ([0, NUM_SAMPLES], ValueError, rf"{NUM_SAMPLES} is outside.*0 to {NUM_SAMPLES - 1}"),
+        ([-1, 0], ValueError, r"-1 is outside"),
+        ([0.0, 1.0], TypeError, r"integers.*float64"),
+        (torch.tensor([1.5]), TypeError, r"integers.*float32"),
+        ([[1, 2]], TypeError, r"one-dimensional.*\(1, 2\)"),
+        (["1"], TypeError, r"integers"),
+        (np.ones(NUM_SAMPLES - 1, bool), ValueError, rf"mask has {NUM_SAMPLES - 1} entries"),
+    ],
+)
+def test_ids_that_cannot_be_served(
+    shards: str, ids: Any, error: type[Exception], message: str
+) -> None:
+    dataset = make_dataset(shards)
+    with pytest.raises(error, match=message):
+        select(dataset, ids)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nodes"),
+    [({"num_canonical_nodes": 4}, 4), ({"shuffle_algo": "py1s"}, 64), ({}, 1)],
+)
+def test_at_least_one_sample_for_each_canonical_node(
+    shards: str, arguments: dict[str, Any], nodes: int
+) -> None:
+    loader = make_loader(make_dataset(shards, **arguments))
+    dataset: Any = loader.dataset
+    if nodes > 1:
+        with pytest.raises(ValueError, match=rf"num_canonical_nodes={nodes}: select at least"):
+            select(dataset, range(nodes - 1))
+    select(dataset, range(nodes))
+    assert_exactly_once(ids_of(loader), range(nodes))
+
+
+def folder_of(dataset: Any) -> Path:
+    return Path(dataset.selection_store.folder)
+
+
+def test_the_folder_of_selections_goes_with_the_dataset(shards: str) -> None:
+    """Workers that were forked go away too, and must leave it alone."""
+    loader = make_loader(make_dataset(shards), num_workers=2)
+    select(loader.dataset, ODD)  # type: ignore[arg-type]
+    folder = folder_of(loader.dataset)
+    assert folder.is_dir()
+    for _ in range(2):
+        assert_exactly_once(ids_of(loader), ODD)
+        assert folder.is_dir()
+    del loader
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_selections_of_past_epochs_are_deleted(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    for epoch in range(4):
+        attachment.serve(draw(30, epoch))
+        served(loader)
+        select(attachment.dataset, draw(30, -epoch + 10))
+        served(loader)
+        assert len(list(folder_of(attachment.dataset).iterdir())) <= 3
+
+
+def test_attach_again_gives_the_same_dataset(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    attachment.serve(range(10))
+    again = attach(attachment.dataset, loader)
+    assert again.dataset is attachment.dataset
+    assert again.selection().tolist() == list(range(10))
+    assert_exactly_once(served(loader), range(10))
