@@ -8,16 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
-from streaming.base.util import clean_stale_shared_memory
+from streaming_memory import released_shared_memory
 
 # A busy machine is not a broken law.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def shared_memory() -> Iterator[None]:
-    """Runs that tests kill leave streaming's shared memory behind."""
-    clean_stale_shared_memory()
-    yield
-    clean_stale_shared_memory()
+    with released_shared_memory():
+        yield

@@ -82,16 +82,16 @@ def _drop_unfinished_checkpoints(folder: Path) -> None:
     refuses to start while a newer file is there.
     """
     latest = folder / "latest-rank0.pt"
-    finished = _progress_of(latest.resolve()) if latest.exists() else (-1, -1)
+    finished = _progress_of(latest.resolve()) if latest.exists() else ()
     for path in folder.glob("ep*-ba*-rank*.pt"):
-        if (_progress_of(path) or (0, 0)) > (finished or (0, 0)):
+        if _progress_of(path) > finished:
             path.unlink()
 
 
-def _progress_of(checkpoint: Path) -> tuple[int, int] | None:
+def _progress_of(checkpoint: Path) -> tuple[int, ...]:
     """Epoch and batch in the name that Composer gives a checkpoint by default."""
     match = re.fullmatch(r"ep(\d+)-ba(\d+)-rank\d+\.pt", checkpoint.name)
-    return None if match is None else (int(match[1]), int(match[2]))
+    return () if match is None else (int(match[1]), int(match[2]))
 
 
 def _check_same_run(run_dir: Path, recipe: Recipe) -> None:

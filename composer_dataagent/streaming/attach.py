@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from streaming import StreamingDataLoader, StreamingDataset
+from streaming.base.shuffle import algos as SHUFFLES
 from torch.utils.data import DataLoader
 
 from composer_dataagent.streaming.dataset import is_selective, selective
@@ -234,6 +235,11 @@ def _check_dataset(dataset: StreamingDataset) -> None:
         raise ValueError(
             f"batching_method={dataset.batching_method!r} cannot be combined with a selection yet; "
             "use batching_method='random'"
+        )
+    if dataset.shuffle and dataset.shuffle_algo not in SHUFFLES:
+        raise ValueError(
+            f"shuffle_algo={dataset.shuffle_algo!r} is not known to streaming; use one of "
+            f"{sorted(SHUFFLES)}"
         )
     if dataset.replication not in (None, 1):
         raise ValueError(

@@ -202,6 +202,10 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 
         def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
             before = self._shard_states[shard_id]
+            if before == _ShardState.LOCAL and not blocking and self.cache_limit is None:
+                # The prepare thread asks for every sample. Stock code makes a file lock each time,
+                # which costs more than the read, and notes the time, which only eviction needs.
+                return
             try:
                 super().prepare_shard(shard_id, blocking)
             except BaseException as error:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from composer import Trainer
 from digits_run import build_trainer, make_loader, write_shards
-from streaming.base.util import clean_stale_shared_memory
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +29,6 @@ def make_trainer(shards: str) -> Iterator[Callable[..., Trainer]]:
     yield factory
     for trainer in trainers:
         trainer.close()
-    clean_stale_shared_memory()
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streaming.base.util import clean_stale_shared_memory
 
 from composer_dataagent.cli import main
 from composer_dataagent.recipes.demo import RECIPE
@@ -52,7 +51,6 @@ def invoke(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         capfd.readouterr()
         with pytest.raises(SystemExit) as exit_info:
             main([str(argument) for argument in arguments], prog_name="composer-dataagent")
-        clean_stale_shared_memory()
         assert isinstance(exit_info.value.code, int)
         return Result(exit_info.value.code, "".join(capfd.readouterr()))
 

@@ -21,7 +21,6 @@ from composer.optim import (
     StepScheduler,
 )
 from digits_run import NUM_SAMPLES, build_trainer, make_loader, write_shards
-from streaming.base.util import clean_stale_shared_memory
 from torch.optim import lr_scheduler
 
 from composer_dataagent import DataAgent
@@ -125,7 +124,6 @@ def train(
     )
     trainer.fit()
     trainer.close()
-    clean_stale_shared_memory()
     return probe.rates
 
 

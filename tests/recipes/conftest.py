@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from streaming.base.util import clean_stale_shared_memory
 
 from composer_dataagent.recipes import Recipe, load_recipe
 from composer_dataagent.recipes.demo import RECIPE
@@ -21,7 +20,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def recipe(digits: Path, tmp_path: Path) -> Iterator[Callable[..., Recipe]]:
+def recipe(digits: Path, tmp_path: Path) -> Callable[..., Recipe]:
     """The shipped recipe on the test's data, in the test's folder, with overrides."""
 
     def make(*overrides: str) -> Recipe:
@@ -34,5 +33,4 @@ def recipe(digits: Path, tmp_path: Path) -> Iterator[Callable[..., Recipe]]:
         ]
         return load_recipe(RECIPE, [*where, *overrides])
 
-    yield make
-    clean_stale_shared_memory()
+    return make

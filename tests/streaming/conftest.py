@@ -4,20 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from mds_samples import write_shards
-from streaming_memory import released_shared_memory
 
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Shards that no test may change."""
     return write_shards(tmp_path_factory.mktemp("shards"))
-
-
-@pytest.fixture(autouse=True)
-def _shared_memory() -> Iterator[None]:
-    with released_shared_memory():
-        yield

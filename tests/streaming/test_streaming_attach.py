@@ -45,6 +45,7 @@ def test_a_dataset_that_is_not_streaming() -> None:
         ({"choose": 50}, {}, r"Stream 0 has 97 .* 50 .*remove proportion, repeat and choose"),
         ({"proportion": 1.0}, {"epoch_size": 40}, r"97 .* 40 .*epoch_size from the dataset"),
         ({}, {"batching_method": "stratified"}, r"batching_method='stratified'.*='random'"),
+        ({}, {"shuffle": True, "shuffle_algo": "py1b"}, r"shuffle_algo='py1b'.*'py1br'"),
         ({}, {"batching_method": "per_stream"}, r"batching_method='per_stream'.*='random'"),
         ({}, {"replication": 1, "batch_size": None}, r"no batch_size: give it the same"),
         ({}, {"batch_size": None}, r"no batch_size: give it the same"),

@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +339,15 @@ class Interrupting:
         return default_collate(samples)
 
 
+@pytest.fixture
+def python_interrupts() -> Iterator[None]:
+    """Composer, once imported, turns Ctrl-C into an exit."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.usefixtures("python_interrupts")
 def test_after_an_interrupt_the_next_epoch_runs(shards: str) -> None:
     attachment, loader = make_attached(shards, collate_fn=Interrupting())
     attachment.serve(range(60))
