@@ -336,8 +336,9 @@ class TwoRanks:
 
             try:
                 return work(index, all_reduce_mean)
-            finally:
+            except BaseException:
                 self.meeting.abort()  # whoever failed must not leave the other waiting
+                raise
 
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(rank, range(2)))
