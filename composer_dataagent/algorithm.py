@@ -28,11 +28,11 @@ from composer_dataagent.agent import (
     signal_state,
 )
 from composer_dataagent.agent.learner import Learner
+from composer_dataagent.journal import Journal
 from composer_dataagent.learning_rate import follow_training_progress
 from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.records import RecordBuffer, Records
 from composer_dataagent.report import History
-from composer_dataagent.report.facts import EpochFacts
 from composer_dataagent.report.thumbnails import choose_samples
 from composer_dataagent.selection import (
     MISLABEL_GATE_SHARE,
@@ -44,7 +44,14 @@ from composer_dataagent.selection import (
     size_for,
     update_agreement,
 )
-from composer_dataagent.signals import FeatureHook, Signals, detect_signals, find_head
+from composer_dataagent.signals import (
+    FeatureHook,
+    Signals,
+    SignalsFn,
+    detect_signals,
+    find_head,
+    scale_gradient,
+)
 from composer_dataagent.streaming import Attachment, attach
 from composer_dataagent.version import __version__
 
@@ -58,7 +65,6 @@ SCORE_CHUNK = 1 << 16
 # Independent streams of randomness, see DataAgent._generator.
 _ACTIONS, _UPDATE = 0, 1
 
-SignalsFn = Callable[[Any, Any], Signals]
 Schedule = Callable[[int, float], float]
 
 
@@ -153,6 +159,11 @@ class DataAgent(Algorithm):
             if value is not None
         }
         settings: Preset = replace(PRESETS[preset], **chosen)
+        if head is not None and settings.state == "signals":
+            raise ValueError(
+                f"DataAgent: head={head!r} names where features come from, but state='signals' "
+                "uses none: add state='features' or 'both', or remove head"
+            )
         _require(settings.state in STATES, "state", settings.state, f"one of {list(STATES)}")
         _require(settings.reward in REWARDS, "reward", settings.reward, f"one of {list(REWARDS)}")
         _require(
@@ -167,7 +178,7 @@ class DataAgent(Algorithm):
         self.schedule: Schedule = schedule or RatioSchedule(
             ratio, settings.warmup_epochs, settings.anneal
         )
-        self.selector = build_selector(settings.selector if selector is None else selector)
+        self.selector = build_selector(_merge(settings.selector, selector))
         self.seed = seed
         self.head = head
         self.run_dir = run_dir
@@ -206,7 +217,7 @@ class DataAgent(Algorithm):
         start = time.perf_counter()
         self._HANDLERS[event](self, state, logger)
         if self._attachment is not None:
-            self._agent_seconds += time.perf_counter() - start
+            self._journal.add_agent_time(time.perf_counter() - start)
 
     def _init(self, state: State, logger: Logger) -> None:
         del logger
@@ -215,6 +226,7 @@ class DataAgent(Algorithm):
     def _fit_start(self, state: State, logger: Logger) -> None:
         del logger
         _reject_conflicting_algorithms(state)
+        self._check_loader(state)
         if self._attachment is None:
             self._set_up(state)
         self._take_up_selection(state)
@@ -226,14 +238,15 @@ class DataAgent(Algorithm):
         # A streaming dataset keeps its own place: iterating it up to the current epoch, as Composer
         # does in a second fit(), would move it on.
         state.dataset_resumption["train"] = True
+        history = None
         if self.run_dir is not None and collectives.rank() == 0:
-            self._history = History(self.run_dir, overwrite=self.overwrite)
-            self._history.begin(self._meta(state), epoch=int(state.timestamp.epoch))
-        self._epoch_started = time.perf_counter()
+            history = History(self.run_dir, overwrite=self.overwrite)
+            history.begin(self._meta(state), epoch=int(state.timestamp.epoch))
+        self._journal.begin_fit(history)
 
     def _epoch_start(self, state: State, logger: Logger) -> None:
         del state, logger
-        self._epoch_started = time.perf_counter()
+        self._journal.start_clock()
 
     def _batch_start(self, state: State, logger: Logger) -> None:
         del state, logger
@@ -275,7 +288,7 @@ class DataAgent(Algorithm):
         size = len(self._parts[self._microbatch][0])
         weights = self._gradient_weights(slice(self._offset, self._offset + size))
         if weights is not None:
-            _scale_gradient(state.outputs, weights)
+            scale_gradient(state.outputs, weights)
         self._offset += size
         self._microbatch += 1
 
@@ -304,7 +317,8 @@ class DataAgent(Algorithm):
             if self._learner is not None:
                 stats = self._learner.update(self._generator(state, _UPDATE))
                 if stats is not None:
-                    self._facts.add(**{f"ppo_{name}": v for name, v in vars(stats).items()})
+                    facts = {f"ppo_{name}": value for name, value in vars(stats).items()}
+                    self._journal.facts.add(**facts)
 
     def _epoch_end(self, state: State, logger: Logger) -> None:
         epoch = int(state.timestamp.epoch) - 1  # the timestamp is already the next epoch's
@@ -313,51 +327,49 @@ class DataAgent(Algorithm):
         self._check_everything_was_served(epoch)
         self.ledger.refresh_flags()
         self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
-        self._row = self._describe_epoch(state, epoch)
-        facts = self._row | {f"ppo/{name}": value for name, value in self._row["ppo"].items()}
+        row = self._describe_epoch(state, epoch)
+        self._select(state)
+        state.dataloader_len = -1
+        self._journal.open_row(row)
+        facts = row | {f"ppo/{name}": value for name, value in row["ppo"].items()}
         logger.log_metrics(
             {
                 f"data_agent/{name}": float(value)
-                for name, value in facts.items()
+                for name, value in (facts | self._journal.times()).items()
                 if isinstance(value, int | float)
             }
         )
-        self._facts = EpochFacts(self._device)
-        self._select(state)
-        state.dataloader_len = -1
-        # Choosing the coming samples is a cost of this epoch.
-        self._row["seconds"] = self._elapsed()
 
-    def _eval_after_all(self, state: State, logger: Logger) -> None:
+    def _eval_end(self, state: State, logger: Logger) -> None:
         del logger
-        if self._row is not None:
-            self._row["metrics"] = {
-                f"{label}/{name}": float(metric.compute())
-                for label, metrics in state.eval_metrics.items()
-                for name, metric in metrics.items()
-            }
+        if self._attachment is not None:
+            self._journal.record_evaluation(state)
 
     def _epoch_checkpoint(self, state: State, logger: Logger) -> None:
         # After the evaluators of the epoch's end, before the checkpoint is written.
         del state, logger
-        if self._row is not None:
-            self._row["agent_seconds"] = self._agent_seconds
-            if self._history is not None:
-                self._history.append(self._row)
-                self._history.write_ledger(self._ledger_columns())
-        self._row = None
-        self._agent_seconds = self._seconds = 0.0
-        self._epoch_started = time.perf_counter()
+        self._journal.write(self._ledger_columns())
 
     def _fit_end(self, state: State, logger: Logger) -> None:
+        del logger
+        if state.timestamp.batch_in_epoch > 0:
+            # Stopped inside an epoch: what was trained in it counts, and is told.
+            epoch = int(state.timestamp.epoch)
+            self._records.write_to(self.ledger, epoch)
+            self._merge_ranks(epoch)
+            self._journal.open_row(self._describe_epoch(state, epoch))
+            self._journal.write(self._ledger_columns())
+        self._journal.end_fit()
+        self._keep_samples()
+
+    def _keep_samples(self) -> None:
         """Keep a few samples for the report: those that were chosen most often and least often."""
-        del state, logger
-        if self._history is None or self._attachment is None:
+        if not self._journal.is_written or self._attachment is None:
             return
         most, least = choose_samples(self._ledger_columns())
         try:
             samples = {i: self._attachment.raw_sample(i) for i in [*most, *least]}
-            self._history.write_samples(samples)
+            self._journal.write_samples(samples)
         except Exception:
             # The training is done and saved: a picture is not worth an error now.
             log.warning("The report has no samples to show, for they cannot be read", exc_info=True)
@@ -373,15 +385,14 @@ class DataAgent(Algorithm):
         Event.AFTER_TRAIN_BATCH: _after_train_batch,
         Event.BATCH_END: _batch_end,
         Event.EPOCH_END: _epoch_end,
-        Event.EVAL_AFTER_ALL: _eval_after_all,
+        Event.EVAL_END: _eval_end,
         Event.EPOCH_CHECKPOINT: _epoch_checkpoint,
         Event.FIT_END: _fit_end,
     }
 
     # ------------------------------------------------------------------ set-up
 
-    def _set_up(self, state: State) -> None:
-        """Attach to loader and model; needs the trainer's final objects, hence at FIT_START."""
+    def _check_loader(self, state: State) -> None:
         loader = state.dataloader
         if not isinstance(loader, DataLoader):
             raise TypeError(
@@ -393,7 +404,23 @@ class DataAgent(Algorithm):
                 "train_subset_num_batches cannot be combined with DataAgent, which decides how "
                 "many batches an epoch has: remove it and use `ratio` or `max_duration`"
             )
+        if self._attachment is not None and loader is not self._loader:
+            raise ValueError(
+                "fit() was given another train_dataloader than before, but what DataAgent knows is "
+                "about the samples of the first: use a new Trainer and a new DataAgent"
+            )
+
+    def _set_up(self, state: State) -> None:
+        """Attach to loader and model; needs the trainer's final objects, hence at FIT_START."""
+        loader = state.dataloader
+        assert isinstance(loader, DataLoader), "checked before"
         attachment = attach(loader.dataset, loader)
+        if attachment.has_standing_selection():
+            raise ValueError(
+                "select() restricts the training dataset, and DataAgent selects as well: call "
+                "clear(dataset) to let DataAgent choose from all samples, or write the subset as "
+                "shards of its own"
+            )
         self.num_samples = attachment.num_samples
         self._loader = loader
         self._full_batches = len(loader)
@@ -403,7 +430,7 @@ class DataAgent(Algorithm):
 
         self._hook: FeatureHook | None = None
         learns = self.selector.uses_score
-        if self.head is not None or (learns and self.settings.state != "signals"):
+        if learns and self.settings.state != "signals":
             _, head = find_head(state.model, self.head)
             self._hook = FeatureHook(head)
 
@@ -422,15 +449,11 @@ class DataAgent(Algorithm):
             )
             if self._scores_at_visit:
                 self.ledger.score = np.full(self.num_samples, np.nan, np.float32)
-        self._facts = EpochFacts(self._device)
+        self._journal = Journal(self._device)
         self._records = RecordBuffer()
-        self._history: History | None = None
-        self._row: dict[str, Any] | None = None
         self._churn: float | None = None
         self._mask = np.zeros(self.num_samples, bool)
         self._selection: Selection | None = None
-        self._agent_seconds = 0.0
-        self._seconds = 0.0
         self._attachment = attachment
 
     @property
@@ -455,10 +478,21 @@ class DataAgent(Algorithm):
     def _take_up_selection(self, state: State) -> None:
         """Serve the checkpoint's selection, or make the first one."""
         assert self._attachment is not None
-        self._check_sizes()
+        inside_epoch = int(state.timestamp.batch_in_epoch) > 0
         if self._loaded is not None:
+            if inside_epoch and collectives.world_size() > 1:
+                raise RuntimeError(
+                    "A checkpoint from inside an epoch holds what the first rank learned since the "
+                    "epoch began, not what the others did: on several ranks, resume from a "
+                    "checkpoint of an epoch's end (save_interval='1ep')"
+                )
             self._restore(self._loaded)
             self._loaded = None
+        elif inside_epoch and self._selection is not None:
+            # fit() again, after max_duration ended inside an epoch.
+            self._attachment.resume_here(int(state.timestamp.sample_in_epoch))
+        if isinstance(self.schedule, RatioSchedule):
+            self._size_for(self.schedule.ratio)  # not first after a warm-up epoch
         upcoming = self._attachment.upcoming_epoch()
         if self._selection is None:
             self._select(state)
@@ -472,15 +506,15 @@ class DataAgent(Algorithm):
         else:
             self._serve(self._selection)
 
-    def _check_sizes(self) -> None:
-        global_batch = self._global_batch_size()
-        size = size_for(self.ratio, self.num_samples)
+    def _size_for(self, ratio: float) -> int:
+        size, global_batch = size_for(ratio, self.num_samples), self._global_batch_size()
         if size < global_batch:
             raise ValueError(
-                f"ratio={self.ratio} of {self.num_samples} samples selects {size}, fewer than one "
+                f"ratio={ratio} of {self.num_samples} samples selects {size}, fewer than one "
                 f"global batch of {global_batch}: use ratio >= "
                 f"{global_batch / self.num_samples:.3g} or a smaller batch size"
             )
+        return size
 
     def _global_batch_size(self) -> int:
         assert self._loader.batch_size is not None, "refused by streaming.attach"
@@ -492,7 +526,7 @@ class DataAgent(Algorithm):
         return {
             "run_name": state.run_name,
             "selector": self.selector.name,
-            "ratio": self.ratio,
+            "ratio": self.ratio if isinstance(self.schedule, RatioSchedule) else None,
             "preset": self.preset,
             "state": self.settings.state,
             "seed": self.seed,
@@ -519,7 +553,8 @@ class DataAgent(Algorithm):
         before = torch.from_numpy(self.ledger.agreement[ids]).to(self._device, non_blocking=True)
         agreement = update_agreement(before, target_prob, max_prob)
         composite = composite_reward(loss, entropy)
-        self._facts.add(
+        facts = self._journal.facts
+        facts.add(
             loss=loss,
             entropy=entropy,
             difficulty=composite.difficulty,
@@ -537,8 +572,8 @@ class DataAgent(Algorithm):
                 features,
             )
             action, reward = self._learner.act(sample_state, target, generator)
-            self._facts.add(reward=reward)
-            self._facts.add_actions(action)
+            facts.add(reward=reward)
+            facts.add_actions(action)
             if self._scores_at_visit:
                 sampled = self.settings.score == "sample"
                 score = action if sampled else self._learner.score(sample_state)
@@ -546,7 +581,7 @@ class DataAgent(Algorithm):
 
     @property
     def _gate_fires(self) -> bool:
-        return self.settings.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
+        return self.selector.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
 
     def _sample_state(self, signals: Tensor, features: Tensor | None) -> Tensor:
         if features is None:
@@ -592,14 +627,15 @@ class DataAgent(Algorithm):
 
     def _check_everything_was_served(self, epoch: int) -> None:
         """Served equals planned, or the run stops: a short epoch is never passed over."""
-        missing = np.flatnonzero(self._mask & (self.ledger.last_seen != epoch))
+        served = self.ledger.last_seen == epoch
+        missing = np.flatnonzero(self._mask & ~served)
         if self._loader.drop_last:
             # Every worker of every rank may keep an incomplete batch back.
             workers = max(self._loader.num_workers, 1) * collectives.world_size()
             allowed = workers * ((self._loader.batch_size or 1) - 1)
         else:
             allowed = 0
-        if len(missing) > allowed:
+        if len(missing) > allowed or not served.any():
             raise RuntimeError(
                 f"Epoch {epoch} ended without {len(missing)} of its {int(self._mask.sum())} "
                 f"selected samples, for example id {int(missing[0])}: the loader stopped early. "
@@ -616,7 +652,7 @@ class DataAgent(Algorithm):
             self.ledger.score = self._score_all(_progress(state))
         selection = self.selector.select(
             self.ledger,
-            size_for(ratio, self.num_samples),
+            self._size_for(ratio),
             np.random.default_rng([self.seed, epoch]),
         )
         self._churn = float(1.0 - self._mask[selection.ids].mean()) if self._mask.any() else None
@@ -655,7 +691,8 @@ class DataAgent(Algorithm):
 
     def _describe_epoch(self, state: State, epoch: int) -> dict[str, Any]:
         """The facts of the epoch that just ended, for loggers, history and report."""
-        means = self._facts.means(collectives.all_reduce_sum)
+        facts = self._journal.facts
+        means = facts.means(collectives.all_reduce_sum)
         label = self.ledger.label
         known = label >= 0
         classes = int(label.max()) + 1 if known.any() else 0
@@ -671,8 +708,6 @@ class DataAgent(Algorithm):
             "samples_seen": samples,
             "share_of_full": samples / ((epoch + 1) * self.num_samples),
             "batches": int(state.timestamp.batch),
-            "seconds": self._elapsed(),
-            "agent_seconds": self._agent_seconds,
             "learning_rate": float(state.optimizers[0].param_groups[0]["lr"]),
             "mean_loss": means.get("loss"),
             "mean_entropy": means.get("entropy"),
@@ -688,7 +723,7 @@ class DataAgent(Algorithm):
             "action_histogram": (
                 None
                 if self._learner is None
-                else self._facts.action_histogram(collectives.all_reduce_sum)
+                else facts.action_histogram(collectives.all_reduce_sum)
             ),
             "ppo": {
                 name.removeprefix("ppo_"): value
@@ -698,10 +733,6 @@ class DataAgent(Algorithm):
             "class_selected": {str(c): int(chosen[c]) for c in range(classes)},
             "class_total": {str(c): int(total[c]) for c in range(classes)},
         }
-
-    def _elapsed(self) -> float:
-        """Seconds that this epoch took so far, without evaluation and over a resumption."""
-        return self._seconds + time.perf_counter() - self._epoch_started
 
     def _ledger_columns(self) -> dict[str, NDArray]:
         columns = {**self.ledger.rows(np.arange(self.num_samples)), "flagged": self.ledger.flagged}
@@ -736,9 +767,7 @@ class DataAgent(Algorithm):
             },
             "learner": None if self._learner is None else self._learner.state_dict(),
             "records": self._records.state_dict(),
-            "facts": self._facts.state_dict(),
-            "seconds": self._elapsed(),
-            "agent_seconds": self._agent_seconds,
+            "journal": self._journal.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -769,7 +798,7 @@ class DataAgent(Algorithm):
                 "`load_ignore_keys=['state/algorithms']` to start the agent anew"
             )
         self.ledger.load_state_dict(state["ledger"])
-        self.ledger.flagged = _unpack(state["flagged"], self.num_samples)
+        self.ledger.set_flags(_unpack(state["flagged"], self.num_samples))
         if state["score"] is not None:
             self.ledger.score = state["score"].numpy().copy()
         self._class_log_share = state["class_log_share"].to(self._device)
@@ -777,8 +806,7 @@ class DataAgent(Algorithm):
         if self._learner is not None and state["learner"] is not None:
             self._learner.load_state_dict(state["learner"])
         self._records.load_state_dict(state["records"], self._device)
-        self._facts.load_state_dict(state["facts"])
-        self._seconds, self._agent_seconds = state["seconds"], state["agent_seconds"]
+        self._journal.load_state_dict(state["journal"])
         selection = state["selection"]
         weights = selection["weights"]
         self._churn = selection["churn"]
@@ -799,6 +827,16 @@ def _progress(state: State) -> float:
     return 0.0 if elapsed is None else min(float(elapsed), 1.0)
 
 
+def _merge(
+    preset: dict[str, Any], given: str | dict[str, Any] | Selector | None
+) -> dict[str, Any] | Selector:
+    """The selector of a preset with the arguments given, unless another one is named."""
+    if isinstance(given, Selector):
+        return given
+    spec = {"name": given} if isinstance(given, str) else dict(given or preset)
+    return {**preset, **spec} if spec.get("name") == preset["name"] else spec
+
+
 def _require(holds: bool, name: str, value: object, accepted: str) -> None:
     if not holds:
         raise ValueError(f"DataAgent: {name}={value!r} is not accepted; it must be {accepted}")
@@ -812,25 +850,3 @@ def _reject_conflicting_algorithms(state: State) -> None:
         )
     if sum(isinstance(algorithm, DataAgent) for algorithm in state.algorithms) > 1:
         raise ValueError("A run can have one DataAgent only: remove the others")
-
-
-def _scale_gradient(outputs: object, weights: Tensor) -> None:
-    """Multiply row ``i`` of the gradient at the outputs by ``weights[i]``.
-
-    For a loss that is a mean (or sum) of per-sample terms this is exactly a weight on each
-    sample's loss, whatever the model's loss function looks like.
-    """
-    logits = outputs
-    if isinstance(outputs, Mapping):
-        logits = outputs["logits"]
-    elif hasattr(outputs, "logits"):
-        logits = outputs.logits  # type: ignore[attr-defined]
-    if not isinstance(logits, Tensor):
-        raise TypeError(
-            "A selector with gradient weights (infobatch, or rescale=True) needs the model's "
-            f"outputs to be a tensor or to have `.logits`, but they are {type(outputs).__name__}"
-        )
-    if logits.requires_grad:
-        logits.register_hook(
-            lambda grad: grad * weights.to(grad.dtype).view(-1, *[1] * (grad.dim() - 1))
-        )

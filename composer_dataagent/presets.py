@@ -21,7 +21,6 @@ class Preset:
         score (str): What the selector ranks by: the policy's ``mean`` action, or the last action
             that it happened to ``sample``.
         selector (dict): Name and arguments of the selector.
-        gate (bool): Whether probably mislabelled samples change target and selection.
         warmup_epochs (int): Full epochs at the start.
         anneal (float): Share of training at the end with full epochs.
         rescale (bool): Multiply the gradients of a pruned epoch by ``1 / ratio``.
@@ -34,7 +33,6 @@ class Preset:
     reward: str = "budget"
     score: str = "mean"
     selector: dict[str, Any] = field(default_factory=lambda: {"name": "data_agent"})
-    gate: bool = True
     warmup_epochs: int = 1
     anneal: float = 0.0
     rescale: bool = False
@@ -44,7 +42,7 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    # The strongest agent measured so far: see the method card, "What was measured".
+    # Agent A-tc of the method card.
     "default": Preset(),
     # arXiv 2603.07433 as published, with the shapes right.
     "paper": Preset(
@@ -52,7 +50,6 @@ PRESETS: dict[str, Preset] = {
         reward="paper",
         score="sample",
         selector={"name": "data_agent", "explore": None, "gate": False},
-        gate=False,
         anneal=0.125,
         rescale=True,
         hidden=(128, 128),

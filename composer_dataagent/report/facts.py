@@ -23,6 +23,7 @@ class EpochFacts:
         self._device = device
         # name -> [sum, sum of squares, count]
         self._sums: dict[str, Tensor] = {}
+        self._bins = torch.arange(ACTION_BINS, device=device)
         self._histogram = torch.zeros(ACTION_BINS, dtype=torch.float64, device=device)
 
     def add(self, **values: Tensor) -> None:
@@ -37,7 +38,9 @@ class EpochFacts:
     def add_actions(self, actions: Tensor) -> None:
         """Add actions ``[B]`` in (0, 1): their mean, spread and histogram."""
         self.add(action=actions)
-        self._histogram += torch.histc(actions.float(), ACTION_BINS, 0.0, 1.0)
+        # Not histc, which has no deterministic CUDA kernel, nor one_hot, which asks the device.
+        bins = (actions * ACTION_BINS).long().clamp(0, ACTION_BINS - 1)
+        self._histogram += (bins[:, None] == self._bins).sum(0)
 
     def means(
         self, all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor

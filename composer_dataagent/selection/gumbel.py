@@ -7,6 +7,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+# e^-4 = 1.8 % of the weight of the lowest rank: method card, "Mislabel gate".
+LAST = -4.0
+
 
 def rank01(values: NDArray) -> NDArray[np.float64]:
     """Rank of each value scaled to [0, 1]; ties share their mean rank.
@@ -68,15 +71,15 @@ def gumbel_top_k(
         rng (np.random.Generator): The only source of randomness.
         explore (float | None): Weight of the ranks against the noise; 0 is uniform, ``None`` is
             greedy. Default: ``4.0``.
-        last (NDArray[np.bool_] | None): ``[N]`` entries that rank at -1, behind all others: noise
-            can still bring one back. Default: ``None``.
+        last (NDArray[np.bool_] | None): ``[N]`` entries whose weighted rank is -4, behind all
+            others: noise can still bring one back. Default: ``None``.
 
     Returns:
         NDArray[np.int64]: ``[k]`` sorted unique indices.
     """
-    key = rank01(score)
+    key = rank01(score) * (1.0 if explore is None else explore)
     if last is not None:
-        key[last] = -1.0
+        key[last] = LAST
     if explore is not None:
-        key = explore * key + gumbel(len(score), rng)
+        key += gumbel(len(score), rng)
     return top_k(key, k)

@@ -43,6 +43,7 @@ class Ledger:
         visits (NDArray[np.int16]): ``[N]`` in how many epochs the sample was seen.
         score (NDArray[np.float32] | None): ``[N]`` what ``data_agent`` ranks by; not saved.
         flagged (NDArray[np.bool_]): ``[N]`` probably mislabelled, as of :meth:`refresh_flags`.
+        flag_share (float): Share of all samples that is flagged (phi in the method card).
 
     Raises:
         ValueError: ``num_samples`` is below 1.
@@ -63,7 +64,7 @@ class Ledger:
         for name, (dtype, empty) in COLUMNS.items():
             setattr(self, name, np.full(num_samples, empty, dtype))
         self.score: NDArray[np.float32] | None = None
-        self.flagged: NDArray[np.bool_] = np.zeros(num_samples, bool)
+        self.set_flags(np.zeros(num_samples, bool))
 
     def __len__(self) -> int:
         return self.num_samples
@@ -72,11 +73,6 @@ class Ledger:
     def seen(self) -> NDArray[np.bool_]:
         """Whether each sample was ever seen, ``[N]``."""
         return self.last_seen >= 0
-
-    @property
-    def flag_share(self) -> float:
-        """Share of all samples that is flagged (phi in the method card)."""
-        return float(self.flagged.mean())
 
     def coverage(self) -> float:
         """Share of all samples that was ever seen."""
@@ -147,7 +143,12 @@ class Ledger:
 
     def refresh_flags(self) -> None:
         """Recompute :attr:`flagged` from agreement and label."""
-        self.flagged = mislabel_flags(self.agreement, self.label, self.seen)
+        self.set_flags(mislabel_flags(self.agreement, self.label, self.seen))
+
+    def set_flags(self, flagged: NDArray[np.bool_]) -> None:
+        """Replace :attr:`flagged`, ``[N]``; every training step asks for its share."""
+        self.flagged = flagged
+        self.flag_share = float(flagged.mean())
 
     def class_log_share(self) -> NDArray[np.float32]:
         """Log of each class's share among the samples with a known label, ``[C]``.

@@ -61,11 +61,14 @@ class Selector(ABC):
         name (str): As users write it in a recipe; set by :func:`register_selector`.
         summary (str): One line for ``composer-dataagent selectors``.
         uses_score (bool): Whether it ranks by ``ledger.score``, so that an agent is trained.
+        gate (bool): Whether probably mislabelled samples lose their worth, in the agent's target as
+            in the ranking, while at least 6 % of all samples are flagged.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     uses_score: ClassVar[bool] = False
+    gate: bool = False
 
     @abstractmethod
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
@@ -217,8 +220,7 @@ class DataAgentSelector(_Ranked):
 
     Args:
         explore (float | None): Weight of the ranks against the noise. Default: ``4.0``.
-        gate (bool): Move probably mislabelled samples to the end of the ranking while at least 6 %
-            of all samples are flagged. Default: ``True``.
+        gate (bool): See :class:`Selector`. Default: ``True``.
     """
 
     summary = "The policy's mean action, explored by Gumbel top-k, with the mislabel gate"

@@ -7,6 +7,7 @@ from __future__ import annotations
 from composer_dataagent.signals.classification import Signals, classification_signals
 from composer_dataagent.signals.detect import SignalsFn, detect_signals
 from composer_dataagent.signals.features import FeatureHook, find_head
+from composer_dataagent.signals.weights import scale_gradient
 
 __all__ = [
     "FeatureHook",
@@ -15,4 +16,5 @@ __all__ = [
     "classification_signals",
     "detect_signals",
     "find_head",
+    "scale_gradient",
 ]

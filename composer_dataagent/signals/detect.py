@@ -50,7 +50,7 @@ def detect_signals(model: torch.nn.Module) -> SignalsFn:
     name = type(inner).__name__
 
     def signals(outputs: Any, batch: Any) -> Signals:
-        logits, targets = _logits(outputs), _targets(batch)
+        logits, targets = logits_of(outputs), _targets(batch)
         if logits is None or targets is None:
             raise TypeError(
                 f"DataAgent cannot read per-sample signals from {name}: it expects outputs that "
@@ -68,7 +68,8 @@ def detect_signals(model: torch.nn.Module) -> SignalsFn:
     return signals
 
 
-def _logits(outputs: Any) -> Tensor | None:
+def logits_of(outputs: Any) -> Tensor | None:
+    """The logits of a model's outputs: themselves, or their ``logits``; None if there are none."""
     if isinstance(outputs, Mapping):
         outputs = outputs.get("logits")
     elif not isinstance(outputs, Tensor):

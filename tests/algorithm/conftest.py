@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from composer import Trainer
 from digits_run import build_trainer, make_loader, write_shards
+from no_host_sync import no_host_sync as no_host_sync
 
 
 @pytest.fixture(scope="session")

@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from composer.algorithms import EMA, SAM, LabelSmoothing
-from composer.core import Callback
+from composer.core import Callback, Event
 from composer.loggers import InMemoryLogger
 from digits_run import NUM_SAMPLES, Recorder, make_loader, make_model, weights_of
 
 from composer_dataagent import DataAgent
 from composer_dataagent.report import read_run
+from composer_dataagent.selection import Selection, Selector
+from composer_dataagent.signals import Signals, classification_signals
 
 SELECTORS = ["data_agent", "random", "infobatch", "loss", "entropy", "reward", "ucb"]
 
@@ -43,24 +46,88 @@ def test_full_ratio_is_bit_identical_to_training_without(make_trainer: Any) -> N
         assert torch.equal(weight, weights_of(observed)[name]), name
 
 
+class Counted:
+    """A classifier's signals; remembers for how many samples they were asked."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+
+    def __call__(self, outputs: Any, batch: Any) -> Signals:
+        self.samples += len(outputs)
+        return classification_signals(outputs, batch[1])
+
+
 @pytest.mark.filterwarnings("ignore:SAM has known issues of weight mismatch")
 def test_microbatches_and_sam_score_every_sample_once_at_the_first_pass(
-    make_trainer: Any, shards: str
+    make_trainer: Any,
 ) -> None:
-    agents = {}
+    losses, first_batch = {}, []
     for name, extra, microbatch in [("plain", [], 16), ("micro", [], 5), ("sam", [SAM()], 16)]:
-        agent = DataAgent(ratio=0.5)
-        trainer = make_trainer([*extra, agent], epochs=1, device_train_microbatch_size=microbatch)
-        trainer.fit()
-        agents[name] = agent
-    seen = {name: agent.ledger.visits for name, agent in agents.items()}
-    assert all((visits == 1).all() for visits in seen.values())
-    # The first batch is scored at the initial weights in all three runs.
-    ids = np.flatnonzero(agents["plain"].ledger.last_seen == 0)
-    assert len(ids) == NUM_SAMPLES
-    np.testing.assert_allclose(
-        agents["plain"].ledger.loss, agents["micro"].ledger.loss, rtol=1e-4, atol=1e-5
-    )
+        counted, recorder = Counted(), Recorder()
+        agent = DataAgent(ratio=0.5, signals=counted)
+        make_trainer(
+            [*extra, agent], epochs=1, device_train_microbatch_size=microbatch, callbacks=[recorder]
+        ).fit()
+        assert (agent.ledger.visits == 1).all() and counted.samples == NUM_SAMPLES, name
+        losses[name], first_batch = agent.ledger.loss, recorder.ids[0][1]
+    np.testing.assert_allclose(losses["plain"], losses["micro"], rtol=1e-4, atol=1e-5)
+    # SAM's second pass, at perturbed weights, would show in the very first batch.
+    np.testing.assert_allclose(losses["plain"][first_batch], losses["sam"][first_batch], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:SAM has known issues of weight mismatch")
+def test_weights_apply_to_both_passes_of_sam(make_trainer: Any) -> None:
+    """Weight 2 on everything is a doubled gradient in both passes, not in one."""
+
+    @dataclass
+    class Doubled(Selector):
+        name = "doubled"
+        summary = "everything, twice as much"
+
+        def select(self, ledger: Any, size: int, rng: Any) -> Selection:
+            return Selection(np.arange(NUM_SAMPLES), np.full(NUM_SAMPLES, self.weight, np.float32))
+
+        weight: float = 1.0
+
+    class Gradients(Callback):
+        def __init__(self) -> None:
+            self.norms: list[float] = []
+
+        def after_backward(self, state: Any, logger: Any) -> None:
+            parameters = state.model.parameters()
+            self.norms.append(float(sum(p.grad.square().sum() for p in parameters)) ** 0.5)
+
+    norms = {}
+    for weight in (1.0, 2.0):
+        gradients = Gradients()
+        agent = DataAgent(ratio=1.0, selector=Doubled(weight))
+        sam = SAM(rho=1e-6)  # both passes at nearly the same weights
+        make_trainer([sam, agent], callbacks=[gradients], max_duration="1ba").fit()
+        norms[weight] = gradients.norms
+    assert len(norms[1.0]) == 2
+    np.testing.assert_allclose(np.array(norms[2.0]), 2 * np.array(norms[1.0]), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"preset": "paper"}, {"selector": "infobatch"}, {"state": "both"}],
+    ids=str,
+)
+def test_no_step_waits_for_the_device(
+    make_trainer: Any, no_host_sync: Any, arguments: dict[str, Any]
+) -> None:
+    """Between two updates of the agent, nothing is read back to the host."""
+
+    class Watched(DataAgent):
+        def apply(self, event: Event, state: Any, logger: Any) -> None:
+            steps = (Event.BEFORE_TRAIN_BATCH, Event.BEFORE_FORWARD, Event.AFTER_FORWARD)
+            if event in (*steps, Event.AFTER_TRAIN_BATCH):
+                with no_host_sync():
+                    super().apply(event, state, logger)
+            else:
+                super().apply(event, state, logger)
+
+    make_trainer(Watched(ratio=0.5, **arguments), epochs=2).fit()
 
 
 class LossCheck(Callback):

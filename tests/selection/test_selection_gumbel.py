@@ -119,8 +119,9 @@ def plackett_luce(weights: NDArray, k: int) -> dict[tuple[int, ...], float]:
         ([1.0, 1.0, 1.0, 0.0, 7.0], 4.0, None),  # ties weigh the same
         ([3.0, 10.0, -1.0, 5.0, 4.0], 0.0, None),  # uniform
         ([3.0, 10.0, -1.0, 5.0, 4.0], 1.0, [1, 2]),
+        ([3.0, 10.0, -1.0, 5.0, 4.0], 0.0, [1, 2]),  # however much exploration
     ],
-    ids=["ranks", "ties", "uniform", "last"],
+    ids=["ranks", "ties", "uniform", "last", "uniform but last"],
 )
 def test_frequencies_follow_the_plackett_luce_law(
     score: list[float], explore: float, last: list[int] | None, k: int
@@ -130,10 +131,10 @@ def test_frequencies_follow_the_plackett_luce_law(
     counts = Counter(
         tuple(gumbel_top_k(np.array(score), k, rng, explore, mask).tolist()) for _ in range(draws)
     )
-    exponent = (rankdata(score) - 1) / 4
+    exponent = explore * (rankdata(score) - 1) / 4
     if last is not None:
-        exponent[last] = -1
-    law = plackett_luce(np.exp(explore * exponent), k)
+        exponent[last] = -4
+    law = plackett_luce(np.exp(exponent), k)
     observed = [counts[chosen] for chosen in law]
     assert sum(observed) == draws
     assert chisquare(observed, [draws * p for p in law.values()]).pvalue > 1e-3
