@@ -81,7 +81,7 @@ class DataAgent(Algorithm):
 
     Args:
         ratio (float): Share of the samples that an epoch trains on, in (0, 1]. Default: ``0.5``.
-        preset (str): ``default`` (the strongest measured agent) or ``paper`` (as published, with
+        preset (str): ``default`` (see the method card) or ``paper`` (as published, with
             the shapes right). Arguments left at ``None`` take the preset's value.
         selector (str | dict | Selector | None): Which rule picks the next epoch's samples: a name
             (``composer-dataagent selectors`` lists them), ``{name: ..., **arguments}``, or an
@@ -105,7 +105,8 @@ class DataAgent(Algorithm):
         run_dir (str | None): Folder for the machine-readable history, from which
             ``composer-dataagent report`` makes a page. Default: no history is written.
         class_names (list[str] | None): Names of the labels ``0, 1, ...`` for the report.
-        overwrite (bool): Replace a history that another run left in ``run_dir``. Default:
+        overwrite (bool): Replace a history that another run, or one of the same name with other
+            settings, left in ``run_dir``. Default:
             ``False``.
 
     Raises:
@@ -668,7 +669,16 @@ class DataAgent(Algorithm):
             ones = np.ones(len(selection.ids), np.float32)
             factor = np.float32(self.num_samples / len(selection.ids))
             self._weights = factor * (ones if self._weights is None else self._weights)
-        self._streaming_epoch = self._attachment.serve(selection.ids).epoch
+        record = self._attachment.serve(selection.ids)
+        self._streaming_epoch = record.epoch
+        digests = collectives.all_gather_strings(record.digest)
+        differing = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+        if differing:
+            raise RuntimeError(
+                f"Ranks {differing} selected other samples than rank 0 for streaming epoch "
+                f"{record.epoch}: their ledgers, scores or datasets differ. Is the same data "
+                "mounted, and the same package installed, on every node?"
+            )
 
     def _score_all(self, progress: float) -> NDArray[np.float32]:
         """The policy's mean action for every sample, from the signals of its last visit."""

@@ -56,11 +56,15 @@ def train(recipe: Path, overrides: tuple[str, ...]) -> None:
     from composer_dataagent.recipes import train as run
 
     try:
-        run_dir = run(load_recipe(recipe, overrides))
+        history = run(load_recipe(recipe, overrides))
     except (RecipeError, FileExistsError) as error:
         raise click.ClickException(str(error)) from error
-    if collectives.rank() == 0:
-        _write_report([run_dir], None)
+    if collectives.rank() != 0:
+        return
+    if history is None:
+        click.echo("There is no report: the recipe has no data_agent that writes a history")
+    else:
+        _write_report([history], None)
 
 
 @main.command()

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,24 +23,18 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def is_local_leader() -> bool:
-    """Whether this process is the one of its node that writes node-local files."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0
-
-
 def barrier() -> None:
     """Wait for all ranks."""
     if world_size() > 1:
         dist.barrier()
 
 
-def broadcast_string(text: str) -> str:
-    """Return rank 0's ``text`` on every rank."""
-    if world_size() == 1:
-        return text
-    box = [text]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+def all_gather_strings(text: str) -> list[str]:
+    """Every rank's ``text``, in rank order."""
+    texts = [text] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(texts, text)
+    return texts
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:

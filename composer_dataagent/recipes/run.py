@@ -5,45 +5,86 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from composer import Trainer
 from composer.utils import dist, get_device
 
 from composer_dataagent import collectives
+from composer_dataagent.algorithm import DataAgent
 from composer_dataagent.recipes.build import build_trainer, checkpoint_folder
 from composer_dataagent.recipes.config import Recipe
 from composer_dataagent.recipes.errors import RecipeError
 
 RECIPE_FILE = "recipe.json"
 FINISHED_FILE = "finished"
-# What may change when a run goes on: nothing here changes what is learned from what.
-_FREE_SECTIONS = {"trainer", "callbacks", "loggers", "overwrite", "run_dir"}
-_FREE_KEYS = {"num_workers", "persistent_workers", "pin_memory", "prefetch_factor"}
+# What may change when a run goes on: how long it is, what is looked at, saved and shown, and where
+# it runs. None of it is a setting of the learning itself. It is not always without effect: a
+# learning rate schedule stretches with `max_duration`, another `device` has other rounding and,
+# where the recipe gives no `precision`, Composer's default for it, and an evaluation or another
+# `num_workers` draws other random numbers. Anything that is not listed must stay equal, so also
+# what a later Composer adds, and `eval_loader`, since the metrics of one history are compared.
+_FREE_SECTIONS = {"callbacks", "loggers", "run_dir"}
+_FREE_LOADER_KEYS = {"num_workers", "persistent_workers", "pin_memory", "prefetch_factor"}
+_FREE_TRAINER_KEYS = {
+    "max_duration",
+    "eval_interval",
+    "eval_subset_num_batches",
+    # Where, when and how many; not save_weights_only and save_ignore_keys, which make a run go on
+    # without its optimizer's or the agent's state.
+    "save_folder",
+    "save_filename",
+    "save_latest_filename",
+    "save_overwrite",
+    "save_interval",
+    "save_num_checkpoints_to_keep",
+    "save_metrics",
+    "progress_bar",
+    "load_progress_bar",
+    "log_to_console",
+    "console_stream",
+    "console_log_interval",
+    "log_traces",
+    "auto_log_hparams",
+    "python_log_level",
+    "device",
+    "dist_timeout",
+}
+# The one callback that changes weights.
+_LOAD_CHECKPOINT = "loadcheckpoint"
+# With these left alone, checkpoints have the names that _set_unfinished_checkpoints_aside knows.
+_CHECKPOINT_NAMES = {"save_folder", "save_filename", "save_latest_filename"}
+
+log = logging.getLogger(__name__)
 
 
-def train(recipe: Recipe) -> Path:
+def train(recipe: Recipe) -> Path | None:
     """Train to the end. A run that was stopped or killed goes on from its last checkpoint.
 
     Args:
         recipe (Recipe): What to run.
 
     Returns:
-        Path: The run folder.
+        Path | None: The folder of the run's history, of which a report can be made: the run folder,
+            unless the recipe gives ``data_agent`` another. None if no history is written, since the
+            recipe has no ``data_agent``, or one with ``run_dir: null``.
 
     Raises:
         RecipeError: Something in the recipe is not accepted, or the run folder holds a run of
             another recipe.
+        FileExistsError: The history's folder, or that of the checkpoints, holds another run's.
     """
     run_dir = Path(recipe.run_dir)
     dist.initialize_dist(get_device(recipe.trainer.get("device")))
     if not recipe.overwrite:
         _check_same_run(run_dir, recipe)
-        if collectives.rank() == 0:
-            _drop_unfinished_checkpoints(checkpoint_folder(recipe))
+        if collectives.rank() == 0 and _names_checkpoints_by_default(run_dir, recipe):
+            _set_unfinished_checkpoints_aside(checkpoint_folder(recipe))
         collectives.barrier()
     trainer = build_trainer(recipe)
     try:
@@ -57,7 +98,7 @@ def train(recipe: Recipe) -> Path:
             (run_dir / FINISHED_FILE).touch()
     finally:
         trainer.close()
-    return run_dir
+    return _history_folder(trainer)
 
 
 def is_finished(recipe: Recipe) -> bool:
@@ -75,17 +116,70 @@ def _prepare(run_dir: Path, recipe: Recipe) -> None:
     (run_dir / RECIPE_FILE).write_text(json.dumps(_plain(recipe), indent=2) + "\n")
 
 
-def _drop_unfinished_checkpoints(folder: Path) -> None:
-    """Remove checkpoints that a kill cut off: newer than the one that ``latest`` names.
+def _history_folder(trainer: Trainer) -> Path | None:
+    """Where the agent of a run writes its history, if there is one that does."""
+    agents = [each for each in trainer.state.algorithms if isinstance(each, DataAgent)]
+    folder = agents[0].run_dir if agents else None
+    return None if folder is None else Path(folder)
+
+
+def _names_checkpoints_by_default(run_dir: Path, recipe: Recipe) -> bool:
+    """Whether the checkpoints that are there, if any, were written under the default names.
+
+    Only then does the absence of ``latest-rank0.pt`` say anything about them.
+    """
+    stored = _stored(run_dir)
+    if stored is None:  # No run of a recipe has been here: whatever is there is someone else's.
+        return False
+    for sections in (stored, _plain(recipe)):
+        savers = [
+            name for name in sections.get("callbacks", {}) if _squeezed(name) == "checkpointsaver"
+        ]
+        if savers or not _CHECKPOINT_NAMES.isdisjoint(sections.get("trainer", {})):
+            return False
+    return True
+
+
+def _set_unfinished_checkpoints_aside(folder: Path) -> None:
+    """Rename checkpoints that a kill may have cut off to ``<name>.unfinished``.
 
     Composer writes a checkpoint, then points ``latest`` at it. It resumes from ``latest``, but
-    refuses to start while a newer file is there.
+    refuses to start while a newer file is there. A kill in between leaves such a file: one that is
+    newer than ``latest``, or the run's first, when there is no ``latest`` yet.
     """
     latest = folder / "latest-rank0.pt"
-    finished = _progress_of(latest.resolve()) if latest.exists() else ()
-    for path in folder.glob("ep*-ba*-rank*.pt"):
-        if _progress_of(path) > finished:
-            path.unlink()
+    found = {path: _progress_of(path) for path in folder.glob("ep*-ba*-rank*.pt")}
+    if latest.exists():
+        finished = _progress_of(latest.resolve())
+        if not finished:  # A copy in place of the link: nothing tells which ones are newer.
+            return
+    elif latest.is_symlink():  # What it names was removed, and not by a kill.
+        return
+    elif len(set(found.values())) > 1:
+        # Not a first checkpoint: the link was lost some other way, and to start from zero would
+        # throw away epochs. Composer will refuse to start.
+        log.warning(
+            "%s holds %d checkpoints and no %s: link the one to go on from under that name",
+            folder,
+            len(found),
+            latest.name,
+        )
+        return
+    else:
+        finished = ()
+    # Renamed, not deleted: it may be whole, and the only one. An earlier file of the new name is
+    # replaced, for it was the same step of the same run, which has got there once more.
+    moved = [
+        path.replace(path.with_name(f"{path.name}.unfinished")).name
+        for path, progress in sorted(found.items())
+        if progress > finished
+    ]
+    if moved:
+        log.warning(
+            "The writing of a checkpoint may have been cut off: set aside in %s as %s",
+            folder,
+            ", ".join(moved),
+        )
 
 
 def _progress_of(checkpoint: Path) -> tuple[int, ...]:
@@ -100,13 +194,29 @@ def _check_same_run(run_dir: Path, recipe: Recipe) -> None:
         return
     before, now = dict(_leaves(stored)), dict(_leaves(_plain(recipe)))
     for key in sorted(before.keys() | now.keys()):
-        parts = key.split(".")
-        free = parts[0] in _FREE_SECTIONS or parts[-1] in _FREE_KEYS
-        if not free and before.get(key) != now.get(key):
+        if not _is_free(key) and before.get(key) != now.get(key):
             raise RecipeError(
                 f"run_dir={str(run_dir)!r} holds a run with {key}={before.get(key)!r}, this recipe "
                 f"has {now.get(key)!r}: give it another run_name or run_dir, or overwrite=true"
             )
+
+
+def _is_free(key: str) -> bool:
+    """Whether a dotted key of the recipe may change when a run goes on."""
+    match key.split("."):
+        case ["trainer", argument, *_]:
+            return argument in _FREE_TRAINER_KEYS
+        case ["train_loader" | "eval_loader", argument]:
+            return argument in _FREE_LOADER_KEYS
+        case ["callbacks", name, *_]:
+            return _squeezed(name) != _LOAD_CHECKPOINT
+        case parts:
+            return parts[0] in _FREE_SECTIONS
+
+
+def _squeezed(name: str) -> str:
+    """A name without what does not matter in it, see :class:`~.registry.Registry`."""
+    return name.replace("_", "").lower()
 
 
 def _stored(run_dir: Path) -> dict[str, Any] | None:

@@ -47,21 +47,28 @@ class History:
     def begin(self, meta: dict[str, Any], epoch: int) -> None:
         """Take the folder into use, at the start of training or when it is resumed.
 
-        A folder with the same ``run_name`` belongs to this run: rows from ``epoch`` on are dropped,
-        since the resumed run writes them again. Another run's folder is taken over if it has no
-        rows, or exactly those of the epochs before ``epoch`` (the run goes on under a new name), or
-        if ``overwrite`` is set, which removes everything of the old run first.
+        A run resumed at ``epoch`` keeps the rows before it. Those from ``epoch`` on are dropped,
+        since it writes them again, if the folder has the same ``run_name``. A folder of another
+        name is taken over if its rows are exactly those of the epochs before ``epoch`` (the run
+        goes on under a new name).
+
+        At ``epoch`` 0 nothing was resumed, and rows that are there are an error. The one exception
+        is a folder whose ``meta`` is equal in every entry: a run that was killed before its first
+        checkpoint and started again, which writes the same rows again.
+
+        ``overwrite`` removes what would be an error. A folder without rows is free to take.
 
         Args:
-            meta (dict[str, Any]): Settings of the run, with ``run_name``.
+            meta (dict[str, Any]): Settings of the run, with ``run_name``. Those on which the rows
+                depend should be in it.
             epoch (int): The epoch about to run.
 
         Raises:
-            FileExistsError: The folder holds another run's history.
+            FileExistsError: The folder holds the history of another run, or of other settings.
             OSError: The folder cannot be made or written.
             ValueError: The history that is there is damaged.
         """
-        rows = self._rows_to_keep(meta["run_name"], epoch)
+        rows = self._rows_to_keep(meta, epoch)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not rows:
@@ -84,6 +91,17 @@ class History:
             file.write(_line(row))
             file.flush()
             os.fsync(file.fileno())
+
+    def amend(self, facts: Mapping[str, Any]) -> None:
+        """Replace entries of the last row: an evaluation came after it was written.
+
+        Args:
+            facts (Mapping[str, Any]): Entries to replace; nothing happens while there is no row.
+        """
+        rows = read_rows(self.path)
+        if rows:
+            rows[-1] |= facts
+            write_atomically(self.path / ROWS, b"".join(_line(row) for row in rows))
 
     def write_ledger(self, columns: Mapping[str, NDArray]) -> None:
         """Replace the ledger.
@@ -113,26 +131,34 @@ class History:
                 write_atomically(self.path / PICTURES / f"{int(sample_id)}.png", thumbnail["png"])
         write_atomically(self.path / SAMPLES, _line(texts))
 
-    def _rows_to_keep(self, run_name: str, epoch: int) -> list[dict[str, Any]]:
+    def _rows_to_keep(self, meta: dict[str, Any], epoch: int) -> list[dict[str, Any]]:
         if not self.path.is_dir():
             return []
         try:
-            other = read_meta(self.path).get("run_name")
+            before = read_meta(self.path)
             rows = read_rows(self.path)
         except ValueError:
             if self.overwrite:  # Nobody can go on from a damaged history.
                 return []
             raise
-        if other == run_name:
+        now = json.loads(_line(meta))  # as it would be read back
+        same_name = before.get("run_name") == now["run_name"]
+        goes_on = same_name if epoch > 0 else before == now
+        if goes_on:
             return [row for row in rows if row["epoch"] < epoch]
-        if rows and [row["epoch"] for row in rows] != list(range(epoch)):
-            if self.overwrite:
-                return []
-            raise FileExistsError(
-                f"The run_dir {self.path} holds {len(rows)} epochs of another run, {other!r}: use "
-                "another run_dir, or DataAgent(..., overwrite=True) to replace them"
-            )
-        return rows
+        if not rows or (epoch > 0 and [row["epoch"] for row in rows] == list(range(epoch))):
+            return rows
+        if self.overwrite:
+            return []
+        whose = f"another run, {before.get('run_name')!r}"
+        if same_name:
+            differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+            settings = ", ".join(f"{k}={before.get(k)!r}, now {now.get(k)!r}" for k in differing)
+            whose = f"a run of the same name with other settings ({settings})"
+        raise FileExistsError(
+            f"The run_dir {self.path} holds {len(rows)} epochs of {whose}: use another run_dir, or "
+            "DataAgent(..., overwrite=True) to replace them"
+        )
 
     def _remove_ledger_and_samples(self) -> None:
         (self.path / LEDGER).unlink(missing_ok=True)

@@ -87,6 +87,26 @@ def test_train_then_report(invoke: Any, digits: Path, tmp_path: Path) -> None:
     assert other.exit_code == 0 and (tmp_path / "both.html").exists()
 
 
+def test_train_writes_the_report_where_the_history_is(
+    invoke: Any, digits: Path, tmp_path: Path
+) -> None:
+    run_dir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    more = ["trainer.max_duration=1ep", f"algorithms.data_agent.run_dir={elsewhere}"]
+    result = invoke("train", RECIPE, *overrides(digits, run_dir, *more))
+    assert result.exit_code == 0, result.output
+    assert str(elsewhere / "report.html") in result.output
+    assert (elsewhere / "report.html").exists() and not (run_dir / "report.html").exists()
+
+
+def test_train_without_data_agent_has_no_report(invoke: Any, digits: Path, tmp_path: Path) -> None:
+    more = ["trainer.max_duration=1ep", "~algorithms.data_agent"]
+    result = invoke("train", RECIPE, *overrides(digits, tmp_path / "run", *more))
+    assert result.exit_code == 0, result.output
+    (line,) = (each for each in result.output.splitlines() if "report" in each)
+    assert line == "There is no report: the recipe has no data_agent that writes a history"
+    assert not list(tmp_path.rglob("report.html"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [

@@ -38,7 +38,7 @@ def _work(rank: int, ranks: int, folder: str) -> None:
             "none": collectives.all_gather_rows({"ids": np.empty(0, np.int64)}),
             "sum": collectives.all_reduce_sum(torch.tensor([rank + 1.0])),
             "mean": collectives.all_reduce_mean(torch.tensor([rank + 1.0])),
-            "text": collectives.broadcast_string(f"from {rank}"),
+            "texts": collectives.all_gather_strings(f"from {rank}"),
             "rank": collectives.rank(),
         },
         f"{folder}/{rank}.pt",
@@ -57,7 +57,7 @@ def test_three_ranks_agree() -> None:
     for rank, result in enumerate(results):
         assert result["rank"] == rank
         assert result["sum"].item() == 6 and result["mean"].item() == 2
-        assert result["text"] == "from 0"
+        assert result["texts"] == ["from 0", "from 1", "from 2"]
         assert result["none"]["ids"].shape == (0,) and result["none"]["ids"].dtype == np.int64
         for name in ("ids", "loss", "flag"):
             expected = np.concatenate([rows_of(r)[name] for r in range(ranks)])
@@ -71,5 +71,5 @@ def test_one_process_is_the_identity(reduce: Any) -> None:
     assert torch.equal(reduce(tensor.clone()), tensor)
     rows = rows_of(0)
     assert collectives.all_gather_rows(rows) == rows
-    assert collectives.broadcast_string("x") == "x"
+    assert collectives.all_gather_strings("x") == ["x"]
     assert collectives.world_size() == 1 and collectives.rank() == 0

@@ -25,7 +25,9 @@ FLOORS: dict[str, set[str]] = {
     "learning_rate": set(),
     "presets": {"agent"},
     "records": {"selection"},
-    "algorithm": WINGS | {"collectives", "version", "learning_rate", "presets", "records"},
+    "journal": {"report"},
+    "algorithm": WINGS
+    | {"collectives", "version", "learning_rate", "presets", "records", "journal"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},

@@ -5,18 +5,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from composer.algorithms import EMA, LabelSmoothing
 
 from composer_dataagent import DataAgent
-from composer_dataagent.recipes import Recipe, RecipeError, build_trainer, is_finished, train
+from composer_dataagent.recipes import Recipe, RecipeError, build_trainer, is_finished
+from composer_dataagent.recipes import train as train_recipe
+from composer_dataagent.recipes.run import RECIPE_FILE
 from composer_dataagent.report import read_run
 
 MakeRecipe = Callable[..., Recipe]
+
+
+def train(recipe: Recipe) -> Path:
+    """Train a recipe that has a history."""
+    history = train_recipe(recipe)
+    assert history is not None
+    return history
 
 
 def test_with_label_smoothing_ema_callbacks_and_loggers(recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -49,11 +58,235 @@ def test_a_finished_run_is_not_trained_again(recipe: MakeRecipe) -> None:
 
 
 def test_a_longer_run_goes_on_from_the_checkpoint(recipe: MakeRecipe) -> None:
-    run_dir = train(recipe("trainer.max_duration=1ep"))
+    short, long = recipe("trainer.max_duration=1ep"), recipe("trainer.max_duration=2ep")
+    run_dir = train(short)
     first = read_run(run_dir).rows
-    train(recipe("trainer.max_duration=2ep"))
+    assert is_finished(short) and not is_finished(long)
+    train(long)
     rows = read_run(run_dir).rows
     assert rows[:1] == first and [row["epoch"] for row in rows] == [0, 1]
+    assert is_finished(long) and not is_finished(short)
+
+
+def store(recipe: Recipe) -> Path:
+    """Leave a run folder as if the recipe had been started there, with a checkpoint folder."""
+    run_dir = Path(recipe.run_dir)
+    (run_dir / "checkpoints").mkdir(parents=True)
+    (run_dir / RECIPE_FILE).write_text(recipe.model_dump_json(exclude={"overwrite"}))
+    return run_dir
+
+
+class StartedError(Exception):
+    """The recipe was let through, up to the making of the trainer."""
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe], None]:
+    """Begin a run and end where training would start: what was there is checked by then."""
+
+    def stop(recipe: Recipe) -> None:
+        raise StartedError
+
+    monkeypatch.setattr("composer_dataagent.recipes.run.build_trainer", stop)
+
+    def begin(recipe: Recipe) -> None:
+        with pytest.raises(StartedError):
+            train_recipe(recipe)
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.max_duration=20ep",
+        "trainer.eval_interval=2ep",
+        "trainer.eval_subset_num_batches=1",
+        "trainer.save_interval=5ba",
+        "trainer.save_num_checkpoints_to_keep=-1",
+        "trainer.save_folder=elsewhere",
+        "trainer.progress_bar=true",
+        "trainer.console_log_interval=1ep",
+        "trainer.python_log_level=info",
+        "~trainer.device",  # whatever the machine has
+        "trainer.dist_timeout=60",
+        "train_loader.num_workers=1",
+        "eval_loader.pin_memory=true",
+        "callbacks.lr_monitor={}",
+        "callbacks.early_stopper.monitor=loss",
+        "loggers.file={}",
+    ],
+)
+def test_what_may_change_when_a_run_goes_on(
+    recipe: MakeRecipe, start: Callable[[Recipe], None], override: str
+) -> None:
+    store(recipe())
+    start(recipe(override))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.precision=amp_bf16",
+        "trainer.precision_config.margin=1",
+        "trainer.device_train_microbatch_size=16",
+        "trainer.step_schedulers_every_batch=true",
+        "trainer.load_path=elsewhere.pt",
+        "trainer.load_ignore_keys=[state/optimizers]",
+        "trainer.scale_schedule_ratio=0.5",
+        "trainer.accumulate_train_batch_on_tokens=true",
+        "trainer.parallelism_config={}",
+        "trainer.parallelism_config.fsdp.mixed_precision=PURE",
+        "trainer.compile_config={}",
+        "trainer.deterministic_mode=true",
+        "trainer.train_subset_num_batches=3",
+        "trainer.save_weights_only=true",
+        "trainer.save_ignore_keys=[state/optimizers]",
+        "trainer.autoresume=false",
+        "trainer.ddp_sync_strategy=multi_auto_sync",
+        "trainer.an_argument_of_a_later_composer=1",
+        "callbacks.load_checkpoint.load_path=elsewhere.pt",
+        "callbacks.LoadCheckpoint.load_path=elsewhere.pt",
+        "model.num_workers=1",
+        "train_loader.dataset.prefetch_factor=1",
+        "eval_loader.batch_size=90",
+        "~eval_loader",
+        "~scheduler",
+        "seed=3",
+        "run_name=another",
+    ],
+)
+def test_what_must_be_equal_when_a_run_goes_on(recipe: MakeRecipe, override: str) -> None:
+    run_dir = store(recipe())
+    before = sorted(run_dir.rglob("*"))
+    key = override.removeprefix("~").partition("=")[0]
+    with pytest.raises(RecipeError, match=rf"{re.escape(key)}.*another run_name or run_dir"):
+        train_recipe(recipe(override))
+    with pytest.raises(RecipeError, match="another run_name or run_dir"):  # nor back again
+        (run_dir / RECIPE_FILE).write_text(recipe(override).model_dump_json())
+        train_recipe(recipe())
+    assert sorted(run_dir.rglob("*")) == before
+
+
+# ------------------------------------------------------------------ checkpoints that a kill cut off
+
+
+def put_checkpoints(run_dir: Path, *names: str, latest: str | None = None) -> Path:
+    """Checkpoints that say their name, and the link to the one that is finished."""
+    folder = run_dir / "checkpoints"
+    for name in names:
+        (folder / name).write_text(name)
+    if latest is not None:
+        (folder / "latest-rank0.pt").symlink_to(latest)
+    return folder
+
+
+def names_in(folder: Path) -> list[str]:
+    names = sorted(path.name for path in folder.iterdir() if not path.is_symlink())
+    # Whatever happens to a name, nothing is lost.
+    for name in names:
+        assert (folder / name).read_text() == name.removesuffix(".unfinished")
+    return names
+
+
+def test_checkpoints_newer_than_the_latest_are_set_aside(
+    recipe: MakeRecipe, start: Callable[[Recipe], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = store(recipe())
+    names = ["ep9-ba108-rank0.pt", "ep10-ba120-rank0.pt", "ep10-ba121-rank0.pt", "other.pt"]
+    folder = put_checkpoints(run_dir, *names, latest="ep10-ba120-rank0.pt")
+    for _ in range(2):
+        start(recipe())
+        assert names_in(folder) == [
+            "ep10-ba120-rank0.pt",
+            "ep10-ba121-rank0.pt.unfinished",
+            "ep9-ba108-rank0.pt",
+            "other.pt",
+        ]
+    (record,) = caplog.records
+    assert "ep10-ba121-rank0.pt.unfinished" in record.getMessage()
+    assert "ep9" not in record.getMessage()
+
+
+def test_a_first_checkpoint_that_is_not_linked_is_set_aside(
+    recipe: MakeRecipe, start: Callable[[Recipe], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = put_checkpoints(store(recipe()), "ep1-ba12-rank0.pt")
+    start(recipe())
+    assert names_in(folder) == ["ep1-ba12-rank0.pt.unfinished"]
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "trainer.save_latest_filename=newest.pt",
+        "trainer.save_latest_filename=null",
+        "trainer.save_filename=ep{epoch}-ba{batch}-rank{rank}.pt",
+        "trainer.save_folder=elsewhere",
+        "callbacks.checkpoint_saver.latest_filename=null",
+        "callbacks.CheckpointSaver={}",
+    ],
+)
+@pytest.mark.parametrize("when", ["now", "before"])
+def test_checkpoints_under_other_names_are_left_alone(
+    recipe: MakeRecipe,
+    start: Callable[[Recipe], None],
+    caplog: pytest.LogCaptureFixture,
+    changed: str,
+    when: str,
+) -> None:
+    made = {"now": recipe(), "before": recipe()} | {when: recipe(changed)}
+    folder = put_checkpoints(store(made["before"]), "ep1-ba12-rank0.pt")
+    start(made["now"])
+    assert names_in(folder) == ["ep1-ba12-rank0.pt"] and not caplog.records
+
+
+def test_checkpoints_of_nobody_knows_whom_are_left_alone(
+    recipe: MakeRecipe, start: Callable[[Recipe], None]
+) -> None:
+    run_dir = store(recipe())
+    (run_dir / RECIPE_FILE).unlink()
+    folder = put_checkpoints(run_dir, "ep1-ba12-rank0.pt")
+    start(recipe())
+    assert names_in(folder) == ["ep1-ba12-rank0.pt"]
+
+
+@pytest.mark.parametrize("latest", ["none", "dangling", "a copy"])
+def test_checkpoints_without_a_link_to_one_of_them_are_left_alone(
+    recipe: MakeRecipe,
+    start: Callable[[Recipe], None],
+    caplog: pytest.LogCaptureFixture,
+    latest: str,
+) -> None:
+    names = ["ep1-ba12-rank0.pt", "ep2-ba24-rank0.pt"]
+    folder = put_checkpoints(store(recipe()), *names)
+    if latest == "dangling":
+        (folder / "latest-rank0.pt").symlink_to("ep3-ba36-rank0.pt")
+    elif latest == "a copy":
+        names.append("latest-rank0.pt")
+        put_checkpoints(folder.parent, "latest-rank0.pt")
+    start(recipe())
+    assert names_in(folder) == names
+    assert len(caplog.records) == (latest == "none")
+
+
+def test_a_run_starts_again_after_its_first_checkpoint_was_cut_off(recipe: MakeRecipe) -> None:
+    """With Composer's own check: it refuses to start while the cut-off file is there."""
+    made = recipe("trainer.max_duration=2ep")
+    run_dir = train(recipe("trainer.max_duration=1ep"))
+    whole = read_run(run_dir).rows
+    (folder,) = run_dir.glob("checkpoints")
+    (checkpoint,) = folder.glob("ep*")
+    (folder / "latest-rank0.pt").unlink()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    # The history has the row of the epoch already: the run may start again, another may not.
+    with pytest.raises(FileExistsError, match=r"num_epochs=1, now 2"):
+        train(made)
+    rows = read_run(train(recipe("trainer.max_duration=1ep"))).rows
+    assert [row["mean_loss"] for row in rows] == [row["mean_loss"] for row in whole]
+    assert (folder / f"{checkpoint.name}.unfinished").stat().st_size == 1000
+    assert checkpoint.stat().st_size > 1000 and (folder / "latest-rank0.pt").exists()
 
 
 def test_another_recipe_does_not_touch_the_run(recipe: MakeRecipe) -> None:
@@ -106,8 +339,22 @@ def test_schedulers(recipe: MakeRecipe, scheduler: str) -> None:
         assert rates[-1] < 0.4 * rates[0]
 
 
-def test_a_full_run_without_the_algorithm(recipe: MakeRecipe) -> None:
-    plain: dict[str, Any] = recipe("trainer.max_duration=1ep").model_dump()
-    plain["algorithms"] = {}
-    run_dir = train(Recipe.model_validate(plain))
-    assert not (run_dir / "history.jsonl").exists()
+@pytest.mark.parametrize(
+    "override", ["~algorithms.data_agent", "algorithms.data_agent.run_dir=null"]
+)
+def test_a_run_without_a_history(recipe: MakeRecipe, override: str) -> None:
+    made = recipe("trainer.max_duration=1ep", override)
+    assert train_recipe(made) is None
+    assert is_finished(made) and not (Path(made.run_dir) / "history.jsonl").exists()
+
+
+def test_the_history_may_be_elsewhere(recipe: MakeRecipe, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    # Without evaluation, which a recipe need not have.
+    made = recipe(
+        "trainer.max_duration=1ep", f"algorithms.data_agent.run_dir={elsewhere}", "~eval_loader"
+    )
+    assert train_recipe(made) == elsewhere
+    (row,) = read_run(elsewhere).rows
+    assert row.get("metrics", {}) == {}
+    assert not (Path(made.run_dir) / "history.jsonl").exists()

@@ -86,7 +86,10 @@ def test_files_are_strict_json_whatever_numbers_occur(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ whose folder is it?
 
 
-@pytest.mark.parametrize("epoch", [0, 1, 3, 4])
+SETTINGS = {"run_name": "first", "selector": "data_agent", "ratio": 0.5, "num_epochs": None}
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 4])
 def test_a_resumed_run_drops_the_rows_that_it_writes_again(tmp_path: Path, epoch: int) -> None:
     write_rows(tmp_path, 4)
     History(tmp_path).begin({"run_name": "first", "resumed": True}, epoch=epoch)
@@ -96,12 +99,60 @@ def test_a_resumed_run_drops_the_rows_that_it_writes_again(tmp_path: Path, epoch
     assert epochs_by(tmp_path) == [(e, "first") for e in range(6)]
 
 
-def test_a_run_that_starts_anew_forgets_ledger_and_samples(tmp_path: Path) -> None:
+def test_the_same_run_that_starts_again_writes_its_rows_again(tmp_path: Path) -> None:
+    """As after a kill before the first checkpoint, when there is nothing to resume from."""
     add_ledger_and_samples(write_rows(tmp_path, 2))
-    History(tmp_path).begin({"run_name": "first"}, epoch=1)
+    history = write_rows(tmp_path, 2, begin_at=1)  # resumed: the others stay
     assert read_run(tmp_path).ledger and read_run(tmp_path).samples
-    History(tmp_path).begin({"run_name": "first"}, epoch=0)
-    assert read_run(tmp_path).ledger == {} and read_run(tmp_path).samples == {}
+    history = write_rows(tmp_path, 0)
+    run = read_run(tmp_path)
+    assert run.rows == [] and run.ledger == {} and run.samples == {}
+    history.append({"epoch": 0, "by": "again"})
+    assert epochs_by(tmp_path) == [(0, "again")]
+
+
+def test_settings_are_compared_as_they_are_stored(tmp_path: Path) -> None:
+    for _ in range(2):
+        history = History(tmp_path)
+        meta = {**SETTINGS, "ratio": np.float64(0.5), "class_names": ("a", "b"), "loss": np.nan}
+        history.begin(meta, epoch=0)
+        history.append({"epoch": 0})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"selector": "random"}, "selector='data_agent', now 'random'"),
+        ({"ratio": 0.25}, "ratio=0.5, now 0.25"),
+        ({"num_epochs": 3}, "num_epochs=None, now 3"),
+        ({"state": "features"}, "state=None, now 'features'"),
+    ],
+)
+def test_other_settings_under_the_same_name_do_not_erase_rows(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    history = History(tmp_path)
+    history.begin(SETTINGS, epoch=0)
+    history.append({"epoch": 0, "by": "first"})
+    add_ledger_and_samples(history)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(FileExistsError) as caught:
+        History(tmp_path).begin({**SETTINGS, **change}, epoch=0)
+    for part in (str(tmp_path), "same name", said, "another run_dir", "overwrite=True"):
+        assert part in str(caught.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    History(tmp_path).begin({**SETTINGS, **change}, epoch=1)  # resumed, with what it has now
+    assert epochs_by(tmp_path) == [(0, "first")]
+    History(tmp_path, overwrite=True).begin(SETTINGS, epoch=0)
+    run = read_run(tmp_path)
+    assert run.rows == [] and run.ledger == {} and run.samples == {}
+
+
+def test_settings_may_change_while_there_are_no_rows(tmp_path: Path) -> None:
+    for ratio in (0.5, 0.25):
+        History(tmp_path).begin({**SETTINGS, "ratio": ratio}, epoch=0)
+    assert read_run(tmp_path).meta["ratio"] == 0.25
 
 
 def test_another_run_takes_over_a_folder_without_rows(tmp_path: Path) -> None:
