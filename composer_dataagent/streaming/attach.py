@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -22,6 +20,7 @@ from streaming.base.shuffle import algos as SHUFFLES
 from torch.utils.data import DataLoader
 
 from composer_dataagent.streaming.dataset import is_selective, selective
+from composer_dataagent.streaming.folders import make_folder, remove_folder
 from composer_dataagent.streaming.loader import IdCollate, beside
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
 
@@ -102,10 +101,25 @@ class Attachment:
         """
         return StreamingDataset.get_item(self.dataset, sample_id)
 
-    def selection(self, epoch: int | None = None) -> NDArray[np.int64]:
-        """The sorted ids that an epoch serves. Default: the upcoming one."""
-        ids, _ = self._store.read(self.upcoming_epoch() if epoch is None else epoch)
-        return ids
+    def resume_here(self, sample_in_epoch: int) -> None:
+        """Make the next iteration go on inside the epoch that was just left unfinished.
+
+        For a second ``trainer.fit()`` after ``max_duration`` stopped the first one mid-epoch: a
+        loader that is iterated again begins the next epoch, and never serves the rest of this one.
+        With it, the next iteration serves what an uninterrupted one would have served, and
+        :meth:`upcoming_epoch` and ``len()`` are those of the unfinished epoch.
+
+        Every rank calls this with the same number, and before any of them iterates.
+
+        Args:
+            sample_in_epoch (int): How many samples of the epoch are done, over all ranks; counted
+                from its very beginning, also if it was resumed before.
+
+        Raises:
+            RuntimeError: No epoch has begun.
+            ValueError: Negative, or more samples than the epoch has.
+        """
+        self._set_length(self.dataset.resume_here(sample_in_epoch).size)
 
     def _publish(self, mask: NDArray[np.bool_], epoch: int | None) -> SelectionRecord:
         size, nodes = int(mask.sum()), self.dataset.num_canonical_nodes
@@ -139,7 +153,8 @@ def attach(dataset: object, loader: DataLoader | None = None) -> Attachment:
     Raises:
         TypeError: Not a StreamingDataset or not a DataLoader.
         ValueError: The dataset repeats, chooses or weighs samples, or is set up in another way that
-            a selection cannot be combined with; the message names the argument.
+            a selection cannot be combined with, or the loader has another batch size; the message
+            names the argument.
         RuntimeError: The loader's workers are already running.
     """
     if not isinstance(dataset, StreamingDataset):
@@ -156,8 +171,7 @@ def attach(dataset: object, loader: DataLoader | None = None) -> Attachment:
     if loader is not None and not isinstance(loader.collate_fn, IdCollate):
         loader.collate_fn = IdCollate(loader.collate_fn, dataset)
         loader.__class__ = beside(type(loader))
-        kept = max(loader.batch_size or 0, dataset.recent_ids.maxlen)  # type: ignore[attr-defined]
-        dataset.recent_ids = deque(maxlen=kept)  # type: ignore[attr-defined]
+        dataset.recent_ids = deque(maxlen=loader.batch_size)  # type: ignore[attr-defined]
     return Attachment(dataset)
 
 
@@ -203,17 +217,12 @@ def to_mask(ids: Ids | NDArray[np.bool_], num_samples: int) -> NDArray[np.bool_]
 def _make_selective(dataset: StreamingDataset) -> None:
     # Outside the dataset's own folders, where streaming takes every file for a shard; and one per
     # process, since only the leading rank's workers read it.
-    folder = tempfile.mkdtemp(prefix="composer_dataagent_")
-    weakref.finalize(dataset, _remove, folder, os.getpid())
+    folder = make_folder()
+    weakref.finalize(dataset, remove_folder, folder, os.getpid())
     dataset.__class__ = selective(type(dataset))
     dataset.selection_store = SelectionStore(folder, int(dataset.num_samples))  # type: ignore[attr-defined]
     dataset.recent_ids = deque(maxlen=0)  # type: ignore[attr-defined]
     dataset.process_id = os.getpid()  # type: ignore[attr-defined]
-
-
-def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # not in a worker that was forked from the owner
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_dataset(dataset: StreamingDataset) -> None:
@@ -261,6 +270,14 @@ def _check_loader(dataset: StreamingDataset, loader: DataLoader) -> None:
         raise ValueError(
             "The DataLoader has batch_size=None, so its samples are batches already and have no "
             "id each: let it make the batches"
+        )
+    if loader.batch_size != dataset.batch_size:
+        # Streaming deals whole batches of its own size to the workers, and each worker's loader
+        # cuts them anew: more batches than len() says, and Composer stops at len().
+        raise ValueError(
+            f"The DataLoader has batch_size={loader.batch_size}, but its StreamingDataset has "
+            f"batch_size={dataset.batch_size}: give both the same, the number of samples per batch "
+            "on each rank"
         )
     if isinstance(loader.collate_fn, IdCollate):
         return

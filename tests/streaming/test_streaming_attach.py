@@ -99,6 +99,16 @@ def test_loaders_that_cannot_carry_ids(shards: str) -> None:
     assert type(dataset) is StreamingDataset
 
 
+@pytest.mark.parametrize("sizes", [(4, 16), (16, 4)])
+def test_a_loader_with_another_batch_size(shards: str, sizes: tuple[int, int]) -> None:
+    of_loader, of_dataset = sizes
+    dataset = make_dataset(shards, batch_size=of_dataset)
+    message = rf"batch_size={of_loader}, but .* batch_size={of_dataset}: give both the same"
+    with pytest.raises(ValueError, match=message):
+        attach(dataset, make_loader(dataset, batch_size=of_loader, num_workers=2))
+    assert type(dataset) is StreamingDataset
+
+
 def test_workers_that_are_running_already(shards: str) -> None:
     loader = make_loader(make_dataset(shards), num_workers=1, persistent_workers=True)
     list(loader)
@@ -150,13 +160,15 @@ def test_samples_of_the_dataset_and_of_other_loaders_over_it_carry_no_id(shards:
     assert dataset[96] == columns_of(96)["x"]
 
 
-def test_a_second_loader_with_another_batch_size(shards: str) -> None:
-    attachment, small = make_attached(shards)
-    large = make_loader(attachment.dataset, batch_size=3 * 8)
-    attach(attachment.dataset, large)
-    for loader in (small, large, small):
-        attachment.serve(draw(50, 1))
-        assert_exactly_once(served(loader), draw(50, 1))
+def test_a_second_loader(shards: str) -> None:
+    attachment, first = make_attached(shards)
+    with pytest.raises(ValueError, match=r"batch_size=24, but .* batch_size=8"):
+        attach(attachment.dataset, make_loader(attachment.dataset, batch_size=24))
+    second = make_loader(attachment.dataset, drop_last=True)
+    attach(attachment.dataset, second)
+    for loader in (first, second, first):
+        attachment.serve(draw(48, 1))
+        assert_exactly_once(served(loader), draw(48, 1))
 
 
 # ---------------------------------------------------------------------- processes

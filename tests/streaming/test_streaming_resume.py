@@ -201,3 +201,98 @@ def test_nested_batches_are_counted_right(shards: str, workers: int) -> None:
         (x, doubled), ids = next(batches)
         assert (doubled == 2 * x).all() and ids.equal(loader.sample_ids)  # type: ignore[attr-defined]
     assert loader.state_dict()["sample_in_epoch"] == 3 * BATCH  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------------- in the same process
+
+
+def take(loader: Any, batches: int) -> list[list[int]]:
+    """Some batches of an epoch that is then left."""
+    return [checked_ids(loader, batch) for _, batch in zip(range(batches), loader, strict=False)]
+
+
+HERE = pytest.mark.parametrize(
+    ("workers", "persistent"), [(0, False), (2, False), (2, True)], ids=["0", "2", "persistent"]
+)
+
+
+@HERE
+def test_resume_here(shards: str, workers: int, persistent: bool) -> None:
+    expected = uninterrupted(shards, workers)
+    attachment, loader = make_attached(shards, num_workers=workers, persistent_workers=persistent)
+    attachment.serve(SELECTIONS[0])
+    assert take(loader, 3) == expected[0][:3]
+    assert attachment.upcoming_epoch() == 1
+    attachment.resume_here(3 * BATCH)
+    assert attachment.upcoming_epoch() == 0
+    assert served(loader) == expected[0][3:]
+    assert attachment.upcoming_epoch() == 1
+    for epoch in (1, 2):
+        attachment.serve(SELECTIONS[epoch])
+        assert served(loader) == expected[epoch]
+
+
+@WORKERS
+def test_resume_here_again_and_again(shards: str, workers: int) -> None:
+    """In one epoch, called twice in a row, after a checkpoint, and before the first batch."""
+    expected = uninterrupted(shards, workers)
+    attachment, loader = make_attached(shards, num_workers=workers)
+    loader.load_state_dict(stopped_after(shards, workers, 1, 1))  # type: ignore[attr-defined]
+    attachment.serve(SELECTIONS[1])
+    assert take(loader, 1) == expected[1][1:2]
+    for done in (2, 3, 4):
+        for _ in range(2):
+            attachment.resume_here(done * BATCH)
+        assert take(loader, 1) == expected[1][done : done + 1]
+        state = as_saved(loader.state_dict())  # type: ignore[attr-defined]
+        assert (state["epoch"], state["sample_in_epoch"]) == (1, (done + 1) * BATCH)
+    attachment.resume_here(0)
+    assert served(loader) == expected[1]
+    attachment.serve(SELECTIONS[2])
+    assert served(loader) == expected[2]
+
+
+@WORKERS
+def test_resume_here_at_the_end_of_the_epoch(shards: str, workers: int) -> None:
+    expected = uninterrupted(shards, workers)
+    attachment, loader = make_attached(shards, num_workers=workers)
+    attachment.serve(SELECTIONS[0])
+    take(loader, len(expected[0]))
+    attachment.resume_here(len(SELECTIONS[0]))
+    assert served(loader) == []
+    attachment.serve(SELECTIONS[1])
+    assert served(loader) == expected[1]
+
+
+def test_resume_here_when_the_next_selection_was_made_already(shards: str) -> None:
+    expected = uninterrupted(shards, 0)
+    attachment, loader = make_attached(shards)
+    attachment.serve(SELECTIONS[0])
+    take(loader, 3)
+    attachment.serve(SELECTIONS[1])
+    assert len(attachment.dataset) == len(SELECTIONS[1])
+    attachment.resume_here(3 * BATCH)
+    assert len(attachment.dataset) == len(SELECTIONS[0])
+    assert served(loader) == expected[0][3:]
+    assert served(loader) == expected[1]
+
+
+def test_resume_here_with_another_selection_is_refused(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    attachment.serve(SELECTIONS[0])
+    take(loader, 3)
+    attachment.resume_here(3 * BATCH)
+    attachment.serve(SELECTIONS[1])
+    assert_fails(loader, SelectionCorruptError, r"middle of epoch 0.*select the same samples")
+
+
+def test_resume_here_where_that_makes_no_sense(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    attachment.serve(SELECTIONS[0])
+    with pytest.raises(RuntimeError, match="No epoch has begun"):
+        attachment.resume_here(BATCH)
+    take(loader, 3)
+    for outside in (-1, len(SELECTIONS[0]) + 2):
+        with pytest.raises(ValueError, match=rf"sample_in_epoch={outside} is not in epoch 0"):
+            attachment.resume_here(outside)
+    assert attachment.upcoming_epoch() == 1

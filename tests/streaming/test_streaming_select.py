@@ -49,7 +49,6 @@ def test_ids_and_masks_of_all_kinds(shards: str, ids: Any) -> None:
     loader = make_loader(make_dataset(shards))
     attachment = select(loader.dataset, ids)  # type: ignore[arg-type]
     assert attachment.has_standing_selection()
-    assert attachment.selection().tolist() == list(ODD)
     for _ in range(2):
         assert_exactly_once(ids_of(loader), ODD)
 
@@ -86,7 +85,6 @@ def test_one_epochs_selection_goes_before_the_standing_one(shards: str) -> None:
     attachment, loader = make_attached(shards)
     attachment.serve_always(range(20))
     attachment.serve([5, 6], epoch=1)
-    assert attachment.selection(1).tolist() == [5, 6]
     for selected in (range(20), [5, 6], range(20)):
         assert_exactly_once(served(loader), selected)
 
@@ -170,5 +168,5 @@ def test_attach_again_gives_the_same_dataset(shards: str) -> None:
     attachment.serve(range(10))
     again = attach(attachment.dataset, loader)
     assert again.dataset is attachment.dataset
-    assert again.selection().tolist() == list(range(10))
+    assert len(again.dataset) == 10
     assert_exactly_once(served(loader), range(10))
