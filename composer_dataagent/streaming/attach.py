@@ -45,8 +45,11 @@ class Attachment:
         return self.dataset.upcoming_epoch()
 
     def has_standing_selection(self) -> bool:
-        """Whether :func:`~composer_dataagent.streaming.select` was called with the dataset."""
-        return self._store.has_standing()
+        """Whether :func:`~composer_dataagent.streaming.select` restricts the dataset."""
+        if not self._store.has_standing():
+            return False
+        _, record = self._store.open(self.upcoming_epoch())
+        return record.size < self.num_samples
 
     def serve(self, ids: Ids | NDArray[np.bool_], epoch: int | None = None) -> SelectionRecord:
         """Serve exactly these samples in one epoch, and make ``len()`` say so.
