@@ -23,7 +23,7 @@ _KNOWN_WARNINGS = (
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def main() -> None:
-    r"""Train on the samples that are worth it now, and stream only those.
+    """Train on the samples that are worth it now, and stream only those.
 
     \b
     First steps:
@@ -39,7 +39,7 @@ def main() -> None:
 @click.argument("recipe", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def train(recipe: Path, overrides: tuple[str, ...]) -> None:
-    r"""Train from a YAML recipe.
+    """Train from a YAML recipe.
 
     KEY=VALUE replaces a value of the recipe and ~KEY leaves a key out; dots reach into sections. A
     run that was killed goes on from its last checkpoint when the same command is given again.
@@ -123,7 +123,7 @@ def prepare_digits_command(out: Path) -> None:
 @click.argument("run_dirs", nargs=-1, required=True, metavar="RUN_DIR...", type=click.Path())
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
 def report(run_dirs: tuple[str, ...], out: Path | None) -> None:
-    r"""Make the report of one or more runs again: a table here, and one HTML page.
+    """Make the report of one or more runs again: a table here, and one HTML page.
 
     The page is written to RUN_DIR/report.html, or with several runs to --out.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,9 +108,6 @@ def is_finished(recipe: Recipe) -> bool:
 
 def _prepare(run_dir: Path, recipe: Recipe) -> None:
     (run_dir / FINISHED_FILE).unlink(missing_ok=True)
-    if recipe.overwrite:
-        # Only now that the new run is known to build.
-        shutil.rmtree(checkpoint_folder(recipe), ignore_errors=True)
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / RECIPE_FILE).write_text(json.dumps(_plain(recipe), indent=2) + "\n")
 
