@@ -36,7 +36,7 @@ class Registry:
         self.kind = kind
         self.factories = dict(factories)
         self._implied = frozenset(implied)
-        self._plain = {_plain(name): name for name in self.factories}
+        self._plain = {squeezed(name): name for name in self.factories}
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -52,7 +52,7 @@ class Registry:
         Raises:
             RecipeError: It is not registered; the message lists all names.
         """
-        found = self._plain.get(_plain(name)) if isinstance(name, str) else None
+        found = self._plain.get(squeezed(name)) if isinstance(name, str) else None
         if found is None:
             raise unknown(f"{key}: {self.kind}", name, self.names())
         return found
@@ -159,7 +159,8 @@ def snake_case(cls: type, without: str = "") -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix(without)).lower()
 
 
-def _plain(name: str) -> str:
+def squeezed(name: str) -> str:
+    """A name without what does not matter in it: upper case and underscores."""
     return name.replace("_", "").lower()
 
 

@@ -19,6 +19,7 @@ from composer_dataagent.algorithm import DataAgent
 from composer_dataagent.recipes.build import build_trainer, checkpoint_folder
 from composer_dataagent.recipes.config import Recipe
 from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.registry import squeezed
 
 RECIPE_FILE = "recipe.json"
 FINISHED_FILE = "finished"
@@ -129,7 +130,7 @@ def _names_checkpoints_by_default(run_dir: Path, recipe: Recipe) -> bool:
         return False
     for sections in (stored, _plain(recipe)):
         savers = [
-            name for name in sections.get("callbacks", {}) if _squeezed(name) == "checkpointsaver"
+            name for name in sections.get("callbacks", {}) if squeezed(name) == "checkpointsaver"
         ]
         if savers or not _CHECKPOINT_NAMES.isdisjoint(sections.get("trainer", {})):
             return False
@@ -205,14 +206,9 @@ def _is_free(key: str) -> bool:
         case ["train_loader" | "eval_loader", argument]:
             return argument in _FREE_LOADER_KEYS
         case ["callbacks", name, *_]:
-            return _squeezed(name) != _LOAD_CHECKPOINT
+            return squeezed(name) != _LOAD_CHECKPOINT
         case parts:
             return parts[0] in _FREE_SECTIONS
-
-
-def _squeezed(name: str) -> str:
-    """A name without what does not matter in it, see :class:`~.registry.Registry`."""
-    return name.replace("_", "").lower()
 
 
 def _stored(run_dir: Path) -> dict[str, Any] | None:
