@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +30,7 @@ from composer_dataagent.agent import (
     signal_state,
 )
 from composer_dataagent.agent.learner import Learner
+from composer_dataagent.checks import is_number, is_whole
 from composer_dataagent.journal import Journal
 from composer_dataagent.learning_rate import follow_training_progress
 from composer_dataagent.presets import PRESETS, Preset
@@ -45,6 +48,7 @@ from composer_dataagent.selection import (
     update_agreement,
 )
 from composer_dataagent.signals import (
+    BatchReader,
     FeatureHook,
     Signals,
     SignalsFn,
@@ -168,10 +172,24 @@ class DataAgent(Algorithm):
         _require(settings.state in STATES, "state", settings.state, f"one of {list(STATES)}")
         _require(settings.reward in REWARDS, "reward", settings.reward, f"one of {list(REWARDS)}")
         _require(
-            isinstance(settings.update_interval, int) and settings.update_interval >= 1,
+            is_whole(settings.update_interval) and settings.update_interval >= 1,
             "update_interval",
             settings.update_interval,
             "a whole number of batches, at least 1",
+        )
+        for name, value in {"rescale": settings.rescale, "overwrite": overwrite}.items():
+            _require(isinstance(value, bool), name, value, "True or False")
+        for name, value in {"schedule": schedule, "signals": signals}.items():
+            _require(value is None or callable(value), name, value, "a function")
+        for name, value in {"head": head, "run_dir": run_dir}.items():
+            _require(value is None or isinstance(value, str | os.PathLike), name, value, "text")
+        _require(is_whole(seed) and seed >= 0, "seed", seed, "a whole number, 0 or more")
+        _require(
+            class_names is None
+            or (isinstance(class_names, Sequence) and not isinstance(class_names, str)),
+            "class_names",
+            class_names,
+            "a list with the name of each label",
         )
         self.ratio = ratio
         self.preset = preset
@@ -199,6 +217,7 @@ class DataAgent(Algorithm):
             "class_names": class_names,
             "overwrite": overwrite,
         }
+        self._history: History | None = None
         self._loaded: dict[str, Any] | None = None
         self._attachment: Attachment | None = None
 
@@ -239,11 +258,11 @@ class DataAgent(Algorithm):
         # A streaming dataset keeps its own place: iterating it up to the current epoch, as Composer
         # does in a second fit(), would move it on.
         state.dataset_resumption["train"] = True
-        history = None
         if self.run_dir is not None and collectives.rank() == 0:
-            history = History(self.run_dir, overwrite=self.overwrite)
-            history.begin(self._meta(state), epoch=int(state.timestamp.epoch))
-        self._journal.begin_fit(history)
+            # One object over several fits: it knows what is its own.
+            self._history = self._history or History(self.run_dir, overwrite=self.overwrite)
+            self._history.begin(self._meta(state), epoch=int(state.timestamp.epoch))
+        self._journal.begin_fit(self._history)
 
     def _epoch_start(self, state: State, logger: Logger) -> None:
         del state, logger
@@ -260,56 +279,29 @@ class DataAgent(Algorithm):
                 f"epoch, for example id {int(ids[int(outside.argmax())])}. Do not iterate over the "
                 "training dataset from elsewhere while a run with DataAgent goes on."
             )
-        self._scored = False
-        self._parts: list[tuple[Signals, Tensor | None]] = []
+        self._reader.begin_batch()
 
     def _before_train_batch(self, state: State, logger: Logger) -> None:
-        # Fires again when an out-of-memory batch is retried, and for SAM's second pass: partial
-        # scores are dropped, complete ones are kept.
+        # Fires again when an out-of-memory batch is retried, and for SAM's second pass.
         del state, logger
-        self._offset = 0
-        self._microbatch = 0
-        if not self._scored:
-            self._parts = []
+        self._reader.begin_pass()
 
     def _before_forward(self, state: State, logger: Logger) -> None:
         del state, logger
-        if self._hook is not None and not self._scored:
-            self._hook.enable()
+        self._reader.before_forward()
 
     def _after_forward(self, state: State, logger: Logger) -> None:
         del logger
-        if not self._scored:
-            features = None
-            if self._hook is not None:
-                self._hook.disable()
-                features = self._hook.take()
-            assert self._signals_fn is not None, "set at FIT_START"
-            self._parts.append((self._signals_fn(state.outputs, state.batch), features))
-        size = len(self._parts[self._microbatch][0])
-        weights = self._gradient_weights(slice(self._offset, self._offset + size))
+        rows = self._reader.after_forward(state.outputs, state.batch)
+        weights = self._gradient_weights(rows)
         if weights is not None:
             scale_gradient(state.outputs, weights)
-        self._offset += size
-        self._microbatch += 1
 
     def _after_train_batch(self, state: State, logger: Logger) -> None:
         del logger
-        if self._scored:
-            return
-        if self._offset != len(self._ids):
-            raise RuntimeError(
-                f"The loader served {len(self._ids)} samples but the model saw {self._offset}: an "
-                "algorithm or transform changed the number of samples in the batch. Remove it, or "
-                "list it so that it keeps one output row per sample."
-            )
-        self._learn(
-            Signals.cat([signals for signals, _ in self._parts]),
-            torch.cat([f for _, f in self._parts if f is not None]) if self._hook else None,
-            _progress(state),
-            self._generator(state, _ACTIONS),
-        )
-        self._scored = True
+        read = self._reader.end_pass(len(self._ids))
+        if read is not None:
+            self._learn(*read, _progress(state), self._generator(state, _ACTIONS))
 
     def _batch_end(self, state: State, logger: Logger) -> None:
         del logger
@@ -426,14 +418,12 @@ class DataAgent(Algorithm):
         self._loader = loader
         self._full_batches = len(loader)
         self._device = next(state.model.parameters()).device
-        if self._signals_fn is None:
-            self._signals_fn = detect_signals(state.model)
-
-        self._hook: FeatureHook | None = None
+        hook = None
         learns = self.selector.uses_score
         if learns and self.settings.state != "signals":
             _, head = find_head(state.model, self.head)
-            self._hook = FeatureHook(head)
+            hook = FeatureHook(head)
+        self._reader = BatchReader(self._signals_fn or detect_signals(state.model), hook)
 
         self.ledger = Ledger(self.num_samples)
         self._class_log_share = torch.zeros(0, device=self._device)
@@ -469,7 +459,7 @@ class DataAgent(Algorithm):
         return self.settings.state != "signals" or self.settings.score == "sample"
 
     def _state_dim(self) -> int:
-        features = 0 if self._hook is None else self._hook.feature_dim
+        features = 0 if self._reader.hook is None else self._reader.hook.feature_dim
         return {
             "signals": SIGNAL_STATE_DIM,
             "features": features,
@@ -510,10 +500,11 @@ class DataAgent(Algorithm):
     def _size_for(self, ratio: float) -> int:
         size, global_batch = size_for(ratio, self.num_samples), self._global_batch_size()
         if size < global_batch:
+            enough = global_batch / self.num_samples
+            larger = f"ratio >= {enough:.3g} or " if enough <= 1 else ""
             raise ValueError(
                 f"ratio={ratio} of {self.num_samples} samples selects {size}, fewer than one "
-                f"global batch of {global_batch}: use ratio >= "
-                f"{global_batch / self.num_samples:.3g} or a smaller batch size"
+                f"global batch of {global_batch}: use {larger}a smaller batch size"
             )
         return size
 
@@ -531,11 +522,25 @@ class DataAgent(Algorithm):
             "preset": self.preset,
             "state": self.settings.state,
             "seed": self.seed,
+            "settings": self._plain_settings(),
             "num_samples": self.num_samples,
             "num_epochs": int(duration.value) if epochs and duration is not None else None,
             "class_names": self.class_names,
             "version": __version__,
         }
+
+    def _plain_settings(self) -> dict[str, Any]:
+        """All arguments that the selected samples depend on, as JSON knows them."""
+        selector = {k: v for k, v in vars(self.selector).items() if not k.startswith("_")}
+        given = {
+            "ratio": self.ratio,
+            **asdict(self.settings),
+            "selector": {"name": self.selector.name, **selector},
+            "schedule": None if isinstance(self.schedule, RatioSchedule) else self.schedule,
+            "head": self.head,
+            "signals": self._signals_fn,
+        }
+        return json.loads(json.dumps(given, default=_name_of))
 
     # ------------------------------------------------------------------ one batch
 
@@ -648,7 +653,12 @@ class DataAgent(Algorithm):
         assert self._attachment is not None
         epoch = int(state.timestamp.epoch)
         ratio = self.schedule(epoch, _progress(state))
-        _require(0 < ratio <= 1, "schedule", ratio, f"a ratio in (0, 1] for epoch {epoch}")
+        _require(
+            is_number(ratio) and 0 < ratio <= 1,
+            "schedule",
+            ratio,
+            f"a function that gives a ratio in (0, 1] for epoch {epoch}",
+        )
         if self._learner is not None and not self._scores_at_visit:
             self.ledger.score = self._score_all(_progress(state))
         selection = self.selector.select(
@@ -845,6 +855,11 @@ def _merge(
         return given
     spec = {"name": given} if isinstance(given, str) else dict(given or preset)
     return {**preset, **spec} if spec.get("name") == preset["name"] else spec
+
+
+def _name_of(thing: object) -> str:
+    """What a function or object of the user's is called: the same in each process."""
+    return getattr(thing, "__qualname__", type(thing).__qualname__)
 
 
 def _require(holds: bool, name: str, value: object, accepted: str) -> None:

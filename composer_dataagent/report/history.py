@@ -43,6 +43,7 @@ class History:
     def __init__(self, run_dir: str | Path, overwrite: bool = False) -> None:
         self.path = Path(run_dir)
         self.overwrite = overwrite
+        self._is_mine = False
 
     def begin(self, meta: dict[str, Any], epoch: int) -> None:
         """Take the folder into use, at the start of training or when it is resumed.
@@ -56,7 +57,8 @@ class History:
         is a folder whose ``meta`` is equal in every entry: a run that was killed before its first
         checkpoint and started again, which writes the same rows again.
 
-        ``overwrite`` removes what would be an error. A folder without rows is free to take.
+        ``overwrite`` removes what would be an error. A folder without rows is free to take, and
+        so is one that this object has begun before (a second ``fit()``).
 
         Args:
             meta (dict[str, Any]): Settings of the run, with ``run_name``. Those on which the rows
@@ -75,6 +77,7 @@ class History:
                 self._remove_ledger_and_samples()
             write_atomically(self.path / ROWS, b"".join(_line(row) for row in rows))
             write_atomically(self.path / META, _line(meta))
+            self._is_mine = True
         except OSError as error:
             raise OSError(
                 f"The run_dir {self.path} cannot be written ({error}): use another run_dir"
@@ -143,7 +146,7 @@ class History:
             raise
         now = json.loads(_line(meta))  # as it would be read back
         same_name = before.get("run_name") == now["run_name"]
-        goes_on = same_name if epoch > 0 else before == now
+        goes_on = self._is_mine or (same_name if epoch > 0 else before == now)
         if goes_on:
             return [row for row in rows if row["epoch"] < epoch]
         if not rows or (epoch > 0 and [row["epoch"] for row in rows] == list(range(epoch))):

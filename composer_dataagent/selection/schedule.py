@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from composer_dataagent.checks import is_number, is_whole
+
 
 @dataclass(frozen=True)
 class RatioSchedule:
@@ -27,14 +29,14 @@ class RatioSchedule:
     anneal: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio <= 1:
+        if not (is_number(self.ratio) and 0 < self.ratio <= 1):
             raise ValueError(f"ratio={self.ratio!r} is not accepted; it must be in (0, 1]")
-        if self.warmup_epochs < 0 or int(self.warmup_epochs) != self.warmup_epochs:
+        if not (is_whole(self.warmup_epochs) and self.warmup_epochs >= 0):
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs!r} is not accepted; it must be a whole number "
                 "of epochs, 0 or more"
             )
-        if not 0 <= self.anneal < 1:
+        if not (is_number(self.anneal) and 0 <= self.anneal < 1):
             raise ValueError(
                 f"anneal={self.anneal!r} is not accepted; it must be a share of training in [0, 1)"
             )

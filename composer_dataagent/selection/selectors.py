@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from composer_dataagent.checks import is_number
 from composer_dataagent.selection.gumbel import gumbel_top_k, top_k
 from composer_dataagent.selection.ledger import Ledger
 from composer_dataagent.selection.mislabel import MISLABEL_GATE_SHARE
@@ -188,7 +189,7 @@ class _Ranked(Selector):
     """
 
     def __init__(self, explore: float | None = 4.0) -> None:
-        if explore is not None and not 0 <= explore < np.inf:
+        if explore is not None and not (is_number(explore) and 0 <= explore < np.inf):
             raise ValueError(
                 f"explore={explore!r} is not accepted; it must be a number >= 0 (0: uniform), or "
                 "null for greedy"
@@ -228,6 +229,8 @@ class DataAgentSelector(_Ranked):
 
     def __init__(self, explore: float | None = 4.0, gate: bool = True) -> None:
         super().__init__(explore)
+        if not isinstance(gate, bool):
+            raise ValueError(f"gate={gate!r} is not accepted; it must be True or False")
         self.gate = gate
 
     def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
@@ -325,7 +328,7 @@ class InfoBatchSelector(Selector):
     summary = "Prunes samples of below-mean loss uniformly and rescales the gradients of those kept"
 
     def __init__(self, max_prune: float = 0.75) -> None:
-        if not 0 < max_prune < 1:
+        if not (is_number(max_prune) and 0 < max_prune < 1):
             raise ValueError(f"max_prune={max_prune!r} is not accepted; it must be in (0, 1)")
         self.max_prune = max_prune
 
@@ -370,9 +373,9 @@ class UCBSelector(Selector):
     summary = "Running mean of the loss plus its running deviation, highest first (no randomness)"
 
     def __init__(self, decay: float = 0.8, c: float = 1.0) -> None:
-        if not 0 <= decay < 1:
+        if not (is_number(decay) and 0 <= decay < 1):
             raise ValueError(f"decay={decay!r} is not accepted; it must be in [0, 1)")
-        if not 0 <= c < np.inf:
+        if not (is_number(c) and 0 <= c < np.inf):
             raise ValueError(f"c={c!r} is not accepted; it must be a number >= 0")
         self.decay, self.c = decay, c
         self._mean: NDArray[np.float32] | None = None

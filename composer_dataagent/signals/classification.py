@@ -27,7 +27,7 @@ class Signals:
         loss (Tensor): ``[B]`` float32 loss, cross entropy in nats for classifiers.
         entropy (Tensor): ``[B]`` float32 predictive entropy divided by ``log C``, in [0, 1].
         max_prob (Tensor | None): ``[B]`` float32 probability of the predicted class.
-        label (Tensor | None): ``[B]`` int64 class label.
+        label (Tensor | None): ``[B]`` int64 class label, -1 where there is none.
 
     Raises:
         ValueError: The tensors are not all of one shape ``[B]``.
@@ -100,7 +100,8 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
     Args:
         logits (Tensor): ``[B, C]`` floating point, C >= 2. Classes masked with -inf are fine.
         targets (Tensor): ``[B]`` integer class labels in [0, C), or ``[B, C]`` class
-            probabilities, whose largest entry becomes the label.
+            probabilities, whose largest entry becomes the label. A label outside, such as the -100
+            that torch's cross entropy ignores, makes its sample count as settled, without a label.
 
     Returns:
         Signals: All four columns.
@@ -114,8 +115,10 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
     log_prob = log_prob.nan_to_num(nan=-math.log(classes), neginf=LOG_ZERO)
     prob = log_prob.exp()
     if targets.dim() == 1:
-        label = targets.long()
-        loss = -log_prob.gather(1, label[:, None]).squeeze(1)
+        inside = (targets >= 0) & (targets < classes)
+        label = torch.where(inside, targets.long(), -1)
+        loss = -log_prob.gather(1, label.clamp(min=0)[:, None]).squeeze(1)
+        loss = torch.where(inside, loss, torch.nan)  # settled, see Signals
     else:
         label = targets.argmax(dim=1)
         loss = -(targets.float() * log_prob).sum(dim=1)

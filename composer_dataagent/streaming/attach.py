@@ -233,7 +233,8 @@ def _check_dataset(dataset: StreamingDataset) -> None:
     if own is not StreamingDataset:
         raise ValueError(
             f"{own.__name__} overrides StreamingDataset.__iter__, so which ids it yields is not "
-            "known: do what it does in __getitem__ or in the DataLoader's collate_fn instead"
+            "known: do what it does in __getitem__ or in the DataLoader's collate_fn instead, "
+            "keeping the order of the samples"
         )
     for stream_id, stream in enumerate(dataset.streams):
         size = int(dataset.samples_per_stream[stream_id])
@@ -293,5 +294,6 @@ def _check_loader(dataset: StreamingDataset, loader: DataLoader) -> None:
     if own not in (DataLoader, StreamingDataLoader):
         raise ValueError(
             f"{own.__name__} overrides DataLoader.__iter__, which would see batches with their "
-            "ids: do what it does in collate_fn or in the dataset instead"
+            "ids: do what it does in collate_fn (keeping the order of the samples) or in the "
+            "dataset instead"
         )

@@ -29,8 +29,20 @@ class IdCollate:
 
     def __call__(self, samples: list[Any]) -> tuple[Any, Tensor]:
         """Collate a batch; ids come as int64 ``[B]``."""
-        ids = torch.tensor(list(self.dataset.recent_ids)[-len(samples) :], dtype=torch.int64)
-        return self.collate(samples), ids
+        ids = list(self.dataset.recent_ids)[-len(samples) :]
+        fetched = samples.copy()
+        batch = self.collate(samples)
+        return batch, torch.tensor(_follow(samples, fetched, ids), dtype=torch.int64)
+
+
+def _follow(samples: list[Any], fetched: list[Any], ids: list[int]) -> list[int]:
+    """The ids in the order into which a collate function has sorted its list, as some do."""
+    if all(now is then for now, then in zip(samples, fetched, strict=False)):
+        return ids
+    id_of = {id(sample): i for sample, i in zip(fetched, ids, strict=True)}
+    if len(samples) != len(fetched) or any(id(sample) not in id_of for sample in samples):
+        return ids  # it put other objects in their places
+    return [id_of[id(sample)] for sample in samples]
 
 
 @functools.cache

@@ -17,7 +17,8 @@ def select(dataset: StreamingDataset, ids: Ids | NDArray[np.bool_]) -> Attachmen
 
     Partition over ranks and workers, shuffle, ``len()``, resumption and eviction all follow. A
     checkpoint in the middle of an epoch remembers which samples were selected: select the same ones
-    before resuming.
+    before resuming. A plain ``DataLoader`` keeps the length that ``len(loader)`` gave last, and
+    torch warns of epochs longer than that: ask for it again after a change.
 
     Args:
         dataset (StreamingDataset): Any StreamingDataset. In a multi-process run, every rank selects
@@ -49,6 +50,14 @@ def clear(dataset: StreamingDataset) -> None:
 
     Args:
         dataset (StreamingDataset): One that :func:`select` was called with; others are left alone.
+
+    Raises:
+        TypeError: Not a StreamingDataset.
     """
+    if not isinstance(dataset, StreamingDataset):
+        raise TypeError(
+            f"clear() takes the dataset that select() was called with, not a "
+            f"{type(dataset).__name__}"
+        )
     if is_selective(dataset):
         Attachment(dataset).serve_always(np.ones(dataset.num_samples, bool))

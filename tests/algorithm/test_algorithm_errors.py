@@ -38,6 +38,23 @@ class NoStep(Callback):
         ({"update_interval": 0}, r"update_interval=0.*at least 1"),
         ({"warmup_epochs": -1}, r"warmup_epochs.*-1"),
         ({"anneal": 1.0}, r"anneal.*1\.0"),
+        ({"ratio": "0.5"}, r"ratio='0\.5'.*\(0, 1\]"),
+        ({"ratio": None}, r"ratio=None"),
+        ({"ratio": True}, r"ratio=True"),
+        ({"warmup_epochs": "x"}, r"warmup_epochs='x'.*whole number"),
+        ({"anneal": "x"}, r"anneal='x'"),
+        ({"seed": 1.5}, r"seed=1\.5.*whole number"),
+        ({"seed": -1}, r"seed=-1"),
+        ({"class_names": "abc"}, r"class_names='abc'.*list"),
+        ({"rescale": "yes"}, r"rescale='yes'.*True or False"),
+        ({"overwrite": 1}, r"overwrite=1"),
+        ({"update_interval": True}, r"update_interval=True"),
+        ({"schedule": 5}, r"schedule=5.*function"),
+        ({"signals": 5}, r"signals=5.*function"),
+        ({"head": 5, "state": "features"}, r"head=5.*text"),
+        ({"run_dir": 5}, r"run_dir=5.*text"),
+        ({"selector": {"name": "loss", "explore": "x"}}, r"explore='x'"),
+        ({"selector": {"name": "data_agent", "gate": "no"}}, r"gate='no'"),
         ({"head": "fc"}, r"head='fc'.*state='signals' uses none.*state='features'"),
     ],
     ids=str,
@@ -77,6 +94,14 @@ def test_fewer_selected_samples_than_a_global_batch(make_trainer: Any, shards: s
         DataAgent(ratio=0.1), loader=make_loader(shards, batch_size=64), callbacks=[NoStep()]
     )
     with pytest.raises(ValueError, match=r"ratio=0\.1 of 203 .* 20, .*batch of 64.*0\.315"):
+        trainer.fit()
+
+
+def test_a_batch_larger_than_the_data(make_trainer: Any, shards: str) -> None:
+    trainer = make_trainer(
+        DataAgent(), loader=make_loader(shards, batch_size=256), callbacks=[NoStep()]
+    )
+    with pytest.raises(ValueError, match=r"one global batch of 256: use a smaller batch size"):
         trainer.fit()
 
 

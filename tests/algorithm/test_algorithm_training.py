@@ -14,6 +14,7 @@ from composer.algorithms import EMA, SAM, LabelSmoothing
 from composer.core import Callback, Event
 from composer.loggers import InMemoryLogger
 from digits_run import NUM_SAMPLES, Recorder, make_loader, make_model, weights_of
+from torch.utils.data import default_collate
 
 from composer_dataagent import DataAgent
 from composer_dataagent.report import read_run
@@ -285,3 +286,29 @@ def test_a_second_fit_goes_on(make_trainer: Any) -> None:
     trainer.fit()
     trainer.fit(duration="2ep")
     assert [len(ids) for ids in recorder.by_epoch()] == [NUM_SAMPLES, 102, 102, 102]
+
+
+def test_a_second_fit_in_other_units_keeps_the_history(make_trainer: Any, run_dir: str) -> None:
+    trainer = make_trainer(DataAgent(run_dir=run_dir), max_duration="5ba")
+    trainer.fit()  # stops inside the first epoch
+    trainer.fit(duration="2ep")
+    epochs = [row["epoch"] for row in read_run(run_dir).rows]
+    assert epochs[:2] == [0, 1]
+    assert len(set(epochs)) == len(epochs)
+
+
+def test_ignored_labels_count_as_settled(make_trainer: Any) -> None:
+    """-100, which torch's cross entropy leaves out of the mean."""
+    loader = make_trainer().state.train_dataloader
+    loader.collate_fn = _ignoring_label_3
+    agent = DataAgent(state="both")
+    make_trainer(agent, loader=loader, epochs=2).fit()
+    ignored = agent.ledger.label == -1
+    assert 0 < ignored.sum() < len(ignored) / 2
+    assert (agent.ledger.loss[ignored] == 0).all()
+    assert (agent.ledger.loss[~ignored] > 0).all()
+
+
+def _ignoring_label_3(samples: list[Any]) -> Any:
+    x, y = default_collate(samples)
+    return x, torch.where(y == 3, -100, y)

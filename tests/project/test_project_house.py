@@ -19,7 +19,8 @@ ROOT = PACKAGE.parent
 WINGS = {"selection", "agent", "signals", "streaming", "report"}
 # What each room may import from this package: arrows point down only.
 FLOORS: dict[str, set[str]] = {
-    **{wing: {wing, "collectives"} for wing in WINGS},
+    **{wing: {wing, "collectives", "checks"} for wing in WINGS},
+    "checks": set(),
     "collectives": set(),
     "version": set(),
     "learning_rate": set(),
@@ -27,7 +28,7 @@ FLOORS: dict[str, set[str]] = {
     "records": {"selection"},
     "journal": {"report"},
     "algorithm": WINGS
-    | {"collectives", "version", "learning_rate", "presets", "records", "journal"},
+    | {"checks", "collectives", "version", "learning_rate", "presets", "records", "journal"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},

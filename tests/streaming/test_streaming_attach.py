@@ -243,3 +243,18 @@ def test_raw_sample_runs_no_user_code(tmp_path: Path, dataset_cls: type[Streamin
     next(batches)
     assert attachment.raw_sample(70) == columns_of(70)
     assert sum(1 for _ in batches) == 4
+
+
+def _longest_first(samples: list[Any]) -> Any:
+    samples.sort(key=lambda sample: hash(str(sample["id"])), reverse=True)
+    return [sample["id"] for sample in samples]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_collate_function_that_sorts_its_list(shards: str, workers: int) -> None:
+    """As recurrent models' do, to pack sequences by length."""
+    attachment, loader = make_attached(shards, collate_fn=_longest_first, num_workers=workers)
+    attachment.serve(np.ones(NUM_SAMPLES, bool))
+    batches = [(batch, loader.sample_ids.tolist()) for batch in loader]  # type: ignore[attr-defined]
+    assert all(batch == ids for batch, ids in batches)
+    assert sum(len(ids) for _, ids in batches) == NUM_SAMPLES

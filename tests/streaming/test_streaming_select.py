@@ -170,3 +170,8 @@ def test_attach_again_gives_the_same_dataset(shards: str) -> None:
     assert again.dataset is attachment.dataset
     assert len(again.dataset) == 10
     assert_exactly_once(served(loader), range(10))
+
+
+def test_clear_of_something_else() -> None:
+    with pytest.raises(TypeError, match=r"dataset that select\(\) was called with, not a NoneType"):
+        clear(None)  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""One batch's signals and features, put together from the forward passes that a trainer makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer_dataagent.signals.classification import Signals
+from composer_dataagent.signals.detect import SignalsFn
+from composer_dataagent.signals.features import FeatureHook
+
+
+class BatchReader:
+    """Reads each sample of a batch once, whatever the trainer does with it.
+
+    A trainer cuts a batch into microbatches, and passes over it again where it ran out of memory,
+    or for SAM's second step. The first complete pass counts; what an incomplete one showed is
+    dropped.
+
+    Args:
+        signals_fn (SignalsFn): Reads a microbatch.
+        hook (FeatureHook | None): Keeps the features of a forward pass. Default: none are read.
+    """
+
+    def __init__(self, signals_fn: SignalsFn, hook: FeatureHook | None = None) -> None:
+        self.signals_fn = signals_fn
+        self.hook = hook
+        self.begin_batch()
+
+    def begin_batch(self) -> None:
+        """A new batch comes."""
+        self._complete = False
+        self._parts: list[tuple[Signals, Tensor | None]] = []
+        self.begin_pass()
+
+    def begin_pass(self) -> None:
+        """The batch comes from its beginning, for the first time or again."""
+        self._rows = 0
+        self._microbatch = 0
+        if not self._complete:
+            self._parts = []
+
+    def before_forward(self) -> None:
+        """A microbatch is about to enter the model."""
+        if self.hook is not None and not self._complete:
+            self.hook.enable()
+
+    def after_forward(self, outputs: Any, batch: Any) -> slice:
+        """Read a microbatch.
+
+        Args:
+            outputs (Any): Of the model.
+            batch (Any): The microbatch.
+
+        Returns:
+            slice: Which rows of the whole batch it is.
+        """
+        if not self._complete:
+            features = None
+            if self.hook is not None:
+                self.hook.disable()
+                features = self.hook.take()
+            self._parts.append((self.signals_fn(outputs, batch), features))
+        start = self._rows
+        self._rows += len(self._parts[self._microbatch][0])
+        self._microbatch += 1
+        return slice(start, self._rows)
+
+    def end_pass(self, size: int) -> tuple[Signals, Tensor | None] | None:
+        """The pass is complete.
+
+        Args:
+            size (int): Samples that the loader served, ``B``.
+
+        Returns:
+            tuple[Signals, Tensor | None] | None: Signals and features ``[B, F]`` of the batch; None
+            if an earlier pass gave them.
+
+        Raises:
+            RuntimeError: The model saw another number of samples than were served.
+        """
+        if self._complete:
+            return None
+        if self._rows != size:
+            raise RuntimeError(
+                f"The loader served {size} samples but the model saw {self._rows}: an algorithm or "
+                "transform changed the number of samples in the batch. Remove it, or list it so "
+                "that it keeps one output row per sample."
+            )
+        self._complete = True
+        signals = Signals.cat([part for part, _ in self._parts])
+        features = [part for _, part in self._parts if part is not None]
+        return signals, torch.cat(features) if features else None
