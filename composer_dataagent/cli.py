@@ -57,7 +57,7 @@ def train(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     try:
         history = run(load_recipe(recipe, overrides))
-    except (RecipeError, FileExistsError) as error:
+    except RecipeError as error:
         raise click.ClickException(str(error)) from error
     if collectives.rank() != 0:
         return
@@ -95,7 +95,7 @@ def demo(seeds: int, folder: Path, data: Path, fresh: bool) -> None:
 
     try:
         run_dirs = run_demo(folder, data, seeds, fresh)
-    except (RecipeError, FileExistsError) as error:
+    except RecipeError as error:
         raise click.ClickException(str(error)) from error
     _write_report(run_dirs, folder / "report.html")
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from composer import Trainer
 from composer.core import Algorithm, Callback, Time, TimeUnit
 from composer.loggers import LoggerDestination
 from composer.optim import ComposerScheduler
-from composer.utils import dist, get_device, reproducibility
+from composer.utils import dist, get_device, load_checkpoint, reproducibility
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -113,6 +114,22 @@ _NOT_FOR_TRAINER = frozenset(
 )
 
 
+def join_ranks(device: Any) -> None:
+    """Make this process one of the ranks that train together, or the only one.
+
+    Args:
+        device (Any): What the recipe gives as ``trainer.device``, if anything.
+
+    Raises:
+        RecipeError: There is no such device.
+    """
+    try:
+        found = get_device(None if device is None else str(device))
+    except Exception as error:
+        raise RecipeError(f"trainer.device={device!r} is not accepted: {error}") from error
+    dist.initialize_dist(found)
+
+
 def build_trainer(recipe: Recipe) -> Trainer:
     """Make everything that a recipe names.
 
@@ -132,8 +149,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
         "trainer", Trainer, recipe.trainer, _NOT_FOR_TRAINER, defaulted=("model",)
     )
     _check_duration(trainer_arguments.get("max_duration"))
-    device = get_device(trainer_arguments.get("device"))
-    dist.initialize_dist(device)
+    join_ranks(trainer_arguments.get("device"))
     reproducibility.seed_all(recipe.seed)
 
     model = MODELS.build("model", *split_name("model", recipe.model))
@@ -174,8 +190,13 @@ def build_trainer(recipe: Recipe) -> Trainer:
     }
     try:
         return Trainer(**parts, **{**defaults, **trainer_arguments})
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise RecipeError(f"trainer: {error}") from error
+    except Exception as error:
+        checkpoint = _checkpoint_of(error)
+        if checkpoint is not None:
+            raise _cannot_load(checkpoint, recipe, error) from error
+        if isinstance(error, ValueError | TypeError | NotImplementedError):
+            raise RecipeError(f"trainer: {error}") from error
+        raise
 
 
 def checkpoint_folder(recipe: Recipe) -> Path:
@@ -183,11 +204,28 @@ def checkpoint_folder(recipe: Recipe) -> Path:
     return Path(recipe.run_dir, "checkpoints")
 
 
+def _checkpoint_of(error: Exception) -> str | None:
+    """The path of the checkpoint that Composer was loading when the error came up, if it was."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is load_checkpoint.__code__:
+            return frame.f_locals["path"]
+    return None
+
+
+def _cannot_load(checkpoint: str, recipe: Recipe, error: Exception) -> RecipeError:
+    given = str(recipe.trainer.get("load_path", "")).endswith(checkpoint)
+    remedy = "give another trainer.load_path" if given else "remove it, or give overwrite=true"
+    # The file itself, not the link to the newest one.
+    file = Path(checkpoint).resolve()
+    return RecipeError(f"The checkpoint {file} cannot be loaded: {remedy} ({error})")
+
+
 def _check_duration(max_duration: Any) -> None:
     if max_duration is None:
         raise RecipeError("The recipe lacks trainer.max_duration, for example 10ep")
     try:
-        Time.from_input(max_duration, TimeUnit.EPOCH)
+        if Time.from_input(max_duration, TimeUnit.EPOCH).value <= 0:
+            raise ValueError("it must be more than 0")
     except (ValueError, TypeError, RuntimeError) as error:
         raise RecipeError(
             f"trainer.max_duration={max_duration!r} is not accepted: {error}; for example 10ep, "

@@ -10,11 +10,13 @@ from typing import Any, get_args
 
 import pydantic
 import yaml
+from composer.utils.reproducibility import MAX_SEED
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
 from composer_dataagent.recipes.errors import RecipeError, unknown
+from composer_dataagent.recipes.registry import squeezed
 
 # {name: ..., **arguments}, or the bare name
 Component = str | dict[str, Any]
@@ -52,9 +54,9 @@ class Recipe(_Section):
     """A whole training run.
 
     Attributes:
-        run_name: Names the run, in logs and checkpoints.
+        run_name: Names the run, in logs and checkpoints, and its folder: no slashes or braces.
         run_dir: Folder for history, report and checkpoints. Default: ``runs/<run_name>``.
-        seed: Seeds weights, order and the agent.
+        seed: Seeds weights, order and the agent; at most ``2**32 - 1``.
         overwrite: Start anew where ``run_dir`` holds another run.
         model: Name and arguments, see ``recipes/models.py``.
         train_loader: What is trained on.
@@ -69,7 +71,7 @@ class Recipe(_Section):
 
     run_name: str = Field(min_length=1)
     run_dir: str = ""
-    seed: NonNegativeInt = 17
+    seed: int = Field(default=17, ge=0, le=MAX_SEED)
     overwrite: bool = False
     model: Component
     train_loader: LoaderConfig
@@ -80,6 +82,24 @@ class Recipe(_Section):
     callbacks: Components = {}
     loggers: Components = {}
     trainer: dict[str, Any]
+
+    @field_validator("run_name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        # Composer replaces what is in braces.
+        if name.strip() in ("", ".", "..") or set("/\\{}") & set(name) or not name.isprintable():
+            raise ValueError("it names a folder as well, so no slashes, no braces, and not . or ..")
+        return name
+
+    @field_validator("algorithms", "callbacks", "loggers")
+    @classmethod
+    def _named_once(cls, components: Components) -> Components:
+        spellings: dict[str, str] = {}
+        for name in components:
+            first = spellings.setdefault(squeezed(name), name)
+            if first != name:
+                raise ValueError(f"{first!r} and {name!r} are one name: use {first!r} for both")
+        return components
 
     def model_post_init(self, context: Any) -> None:
         """Put the run folder beside others by default."""
@@ -120,7 +140,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(plain)
     except pydantic.ValidationError as error:
-        raise _describe(error) from None
+        raise RecipeError(f"{path}: {_describe(error)}") from None
 
 
 def _apply(config: DictConfig, override: str) -> DictConfig:
@@ -141,7 +161,7 @@ def _apply(config: DictConfig, override: str) -> DictConfig:
     return merged
 
 
-def _describe(error: pydantic.ValidationError) -> RecipeError:
+def _describe(error: pydantic.ValidationError) -> str:
     """The first problem, in a recipe's words."""
     problem = error.errors()[0]
     # pydantic names the branch of a union after the key: that is no part of the recipe
@@ -151,11 +171,12 @@ def _describe(error: pydantic.ValidationError) -> RecipeError:
         for part in keys[:-1]:
             section = _section_of(section, part)
         inside = f"{'.'.join(keys[:-1])}: " if keys[:-1] else ""
-        return unknown(f"{inside}key", keys[-1], list(section.model_fields))
+        return str(unknown(f"{inside}key", keys[-1], list(section.model_fields)))
     path = ".".join(key for key in keys if key not in ("str", "dict[str,any]"))
     if problem["type"] == "missing":
-        return RecipeError(f"The recipe lacks {path}")
-    return RecipeError(f"{path}={problem['input']!r} is not accepted: {problem['msg']}")
+        return f"the recipe lacks {path}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{path}={problem['input']!r} is not accepted: {reason}"
 
 
 def _section_of(section: type[BaseModel], name: str) -> type[BaseModel]:

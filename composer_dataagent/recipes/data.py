@@ -105,6 +105,12 @@ def build_loader(key: str, config: LoaderConfig, *, train: bool, seed: int) -> D
             f"{key}.batch_size={config.batch_size} is over all ranks and must be a multiple of "
             f"their number, {ranks}"
         )
+    for option in ("persistent_workers", "prefetch_factor"):
+        if getattr(config, option) and not config.num_workers:
+            raise RecipeError(
+                f"{key}.{option}={getattr(config, option)} is about workers: leave it out, or give "
+                f"{key}.num_workers"
+            )
     batch_size = config.batch_size // ranks
     name, arguments = split_name(f"{key}.dataset", config.dataset)
     _check_there(f"{key}.dataset", arguments)
@@ -116,11 +122,17 @@ def build_loader(key: str, config: LoaderConfig, *, train: bool, seed: int) -> D
         batch_size=batch_size,
         shuffle_seed=seed,
     )
-    return StreamingDataLoader(
+    loader = StreamingDataLoader(
         dataset,
         batch_size=batch_size,
         **config.model_dump(exclude={"dataset", "batch_size"}),
     )
+    if not len(loader):
+        raise RecipeError(
+            f"{key}.batch_size={config.batch_size} leaves no batch of {dataset.size} samples: give "
+            "a smaller one, or drop_last=false"
+        )
+    return loader
 
 
 def _check_there(key: str, arguments: Mapping[str, Any]) -> None:

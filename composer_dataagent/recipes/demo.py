@@ -32,7 +32,7 @@ def run_demo(folder: Path, data: Path, seeds: int, fresh: bool) -> list[Path]:
         list[Path]: The run folders.
 
     Raises:
-        RecipeError: A run folder holds something else.
+        RecipeError: A run cannot start, or the data cannot be written.
     """
     prepare_digits(data)
     recipes = [

@@ -32,12 +32,20 @@ def prepare_digits(folder: str | Path) -> Path:
         Path: The folder.
 
     Raises:
-        RecipeError: scikit-learn is not installed, or something else is in the way.
+        RecipeError: scikit-learn is not installed, or the folder cannot be written.
     """
     folder = Path(folder)
+    try:
+        _write_missing(folder)
+    except OSError as error:
+        raise RecipeError(f"{folder} cannot be written: {error}") from error
+    return folder
+
+
+def _write_missing(folder: Path) -> None:
     missing = [split for split in ("train", "eval") if not (folder / split).exists()]
     if not missing:
-        return folder
+        return
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -61,4 +69,3 @@ def prepare_digits(folder: str | Path) -> Path:
             beside.rename(folder / split)
         except OSError:  # another process was faster
             shutil.rmtree(beside)
-    return folder

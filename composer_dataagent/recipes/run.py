@@ -11,15 +11,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 from composer import Trainer
-from composer.utils import dist, get_device
+from composer.core import Callback, State
+from composer.loggers import Logger
 
 from composer_dataagent import collectives
 from composer_dataagent.algorithm import DataAgent
-from composer_dataagent.recipes.build import build_trainer, checkpoint_folder
+from composer_dataagent.recipes.build import build_trainer, checkpoint_folder, join_ranks
 from composer_dataagent.recipes.config import Recipe
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.registry import squeezed
+from composer_dataagent.report.atomic import write_atomically
 
 RECIPE_FILE = "recipe.json"
 FINISHED_FILE = "finished"
@@ -75,26 +78,41 @@ def train(recipe: Recipe) -> Path | None:
             recipe has no ``data_agent``, or one with ``run_dir: null``.
 
     Raises:
-        RecipeError: Something in the recipe is not accepted, or the run folder holds a run of
-            another recipe.
-        FileExistsError: The history's folder, or that of the checkpoints, holds another run's.
+        RecipeError: Something in the recipe is not accepted, the folder of the run, its history or
+            its checkpoints holds another run, or whatever else comes up before the first batch is
+            trained. The folder then still is as it was for the recipe put right.
     """
+    beginning = _Beginning(recipe)
+    try:
+        return _train(recipe, beginning)
+    except (ValueError, TypeError, RuntimeError, OSError, LookupError) as error:
+        if beginning.passed or isinstance(error, RecipeError):
+            raise
+        raise RecipeError(f"The run cannot start: {type(error).__name__}: {error}") from error
+
+
+def _train(recipe: Recipe, beginning: _Beginning) -> Path | None:
     run_dir = Path(recipe.run_dir)
-    dist.initialize_dist(get_device(recipe.trainer.get("device")))
+    join_ranks(recipe.trainer.get("device"))
     if not recipe.overwrite:
         _check_same_run(run_dir, recipe)
         if collectives.rank() == 0 and _names_checkpoints_by_default(run_dir, recipe):
             _set_unfinished_checkpoints_aside(checkpoint_folder(recipe))
         collectives.barrier()
     trainer = build_trainer(recipe)
+    trainer.state.callbacks.append(beginning)
     try:
-        if collectives.rank() == 0:
-            _prepare(run_dir, recipe)
-        collectives.barrier()
-        assert trainer.state.max_duration is not None, "checked by build_trainer"
-        if trainer.state.timestamp < trainer.state.max_duration:
+        timestamp, end = trainer.state.timestamp, trainer.state.max_duration
+        assert end is not None, "checked by build_trainer"
+        if timestamp < end:
             trainer.fit()
-        if collectives.rank() == 0:
+        elif collectives.rank() == 0:
+            trained = timestamp.get(end.unit).to_timestring()
+            click.echo(
+                f"{run_dir} has trained {trained} already, max_duration={end}: nothing to do"
+            )
+        # Not equal: a longer run, finished or not, has done all that this recipe asks for.
+        if collectives.rank() == 0 and _stored(run_dir) == _plain(recipe):
             (run_dir / FINISHED_FILE).touch()
     finally:
         trainer.close()
@@ -107,10 +125,38 @@ def is_finished(recipe: Recipe) -> bool:
     return (run_dir / FINISHED_FILE).exists() and _stored(run_dir) == _plain(recipe)
 
 
-def _prepare(run_dir: Path, recipe: Recipe) -> None:
-    (run_dir / FINISHED_FILE).unlink(missing_ok=True)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / RECIPE_FILE).write_text(json.dumps(_plain(recipe), indent=2) + "\n")
+class _Beginning(Callback):
+    """Puts the recipe into the run folder once the run trains, and not before.
+
+    A run that is refused earlier does not claim the folder, or change what is claimed. It is done
+    before the first checkpoint: Composer writes those at later events.
+
+    Attributes:
+        passed (bool): Whether a batch has been trained and the recipe is written.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self.passed = False
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """The usual beginning."""
+        del state, logger
+        self._pass()
+
+    def epoch_end(self, state: State, logger: Logger) -> None:
+        """A run that is resumed after an epoch's last batch ends the epoch first."""
+        del state, logger
+        self._pass()
+
+    def _pass(self) -> None:
+        if not self.passed and collectives.rank() == 0:
+            run_dir = Path(self._recipe.run_dir)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            (run_dir / FINISHED_FILE).unlink(missing_ok=True)
+            text = json.dumps(_plain(self._recipe), indent=2) + "\n"
+            write_atomically(run_dir / RECIPE_FILE, text.encode())
+        self.passed = True
 
 
 def _history_folder(trainer: Trainer) -> Path | None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from composer_dataagent.cli import main
+from composer_dataagent.recipes import RecipeError
 from composer_dataagent.recipes.demo import RECIPE
 from composer_dataagent.recipes.digits import prepare_digits
 from composer_dataagent.report import read_run
@@ -113,6 +115,8 @@ def test_train_without_data_agent_has_no_report(invoke: Any, digits: Path, tmp_p
         (["train", "nowhere.yaml"], 1, "There is no recipe 'nowhere.yaml'"),
         (["train", str(RECIPE), "sede=1"], 1, "Did you mean 'seed'?"),
         (["train", str(RECIPE), "train_loader.dataset.local=nope"], 1, "prepare-digits"),
+        (["prepare-digits", "--out", "/dev/null/digits"], 1, "/dev/null/digits cannot be written"),
+        (["demo", "--data", "/dev/null/digits"], 1, "/dev/null/digits cannot be written"),
         (["report", "nowhere"], 1, "nowhere"),
         (["report", "a", "b"], 2, "--out"),
         (["report"], 2, "RUN_DIR"),
@@ -133,6 +137,46 @@ def test_mistakes_get_one_line(
     assert result.exit_code == exit_code
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algorithms.data_agent.ratio=0.01", "use ratio >= 0.0891 or a smaller batch size"),
+        ("trainer.device=foo", "trainer.device='foo' is not accepted"),
+        ("train_loader.prefetch_factor=2", "train_loader.prefetch_factor=2 is about workers"),
+        ("run_name=..", "run_name='..' is not accepted"),
+    ],
+)
+def test_a_run_that_cannot_start_says_so_in_one_line(
+    invoke: Any, digits: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    more = ["trainer.progress_bar=false", override]
+    result = invoke("train", RECIPE, *overrides(digits, tmp_path / "run", *more))
+    assert result.exit_code == 1
+    (line,) = result.output.splitlines()
+    assert line.startswith("Error: ") and message in line
+
+
+def test_an_error_while_training_is_not_caught(digits: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(digits / "eval", tmp_path / "eval")
+    shard = max(damaged.glob("*.mds"))  # not the one that is read to start with
+    shard.write_bytes(bytes(shard.stat().st_size))
+    more = [f"eval_loader.dataset.local={damaged}", "eval_loader.batch_size=30"]
+    # Not a SystemExit with a message: Python shows the traceback.
+    with pytest.raises((IndexError, ValueError, OSError)) as caught:
+        main(["train", str(RECIPE), *overrides(digits, tmp_path / "run", *more)])
+    assert not isinstance(caught.value, RecipeError)
+
+
+def test_a_finished_run_given_again_shorter_says_so(
+    invoke: Any, digits: Path, tmp_path: Path
+) -> None:
+    for duration in ("2ep", "1ep"):
+        more = f"trainer.max_duration={duration}"
+        result = invoke("train", RECIPE, *overrides(digits, tmp_path / "run", more))
+        assert result.exit_code == 0, result.output
+    assert "has trained 2ep already, max_duration=1ep: nothing to do" in result.output
 
 
 def test_demo(invoke: Any, tmp_path: Path) -> None:

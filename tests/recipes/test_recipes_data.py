@@ -54,6 +54,12 @@ def test_a_missing_split_is_made_again(tmp_path: Path) -> None:
     assert (tmp_path / "eval/index.json").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RecipeError, match=r"file/digits cannot be written: .*Not a directory"):
+        prepare_digits(tmp_path / "file" / "digits")
+
+
 @pytest.mark.parametrize(
     ("encoding", "shape"), [("png", (8, 6, 3)), ("ndarray:uint8", (8, 6, 3)), ("png", (8, 6))]
 )

@@ -146,6 +146,24 @@ def test_refusals(name: Any, arguments: dict[str, Any], message: str) -> None:
         ("trainer.progress_bar=perhaps", r"trainer\.progress_bar='perhaps'.*boolean"),
         ("trainer.model=x", r"trainer: argument 'model' is not known"),
         ("trainer.max_duration=3fortnights", r"trainer.*3fortnights"),
+        ("trainer.max_duration=-3ep", r"trainer\.max_duration='-3ep'.*more than 0.*10ep"),
+        ("trainer.max_duration=0ep", r"trainer\.max_duration='0ep'.*more than 0"),
+        ("trainer.max_duration=0", r"trainer\.max_duration=0 .*more than 0"),
+        ("trainer.device=foo", r"trainer\.device='foo'.*cpu, gpu"),
+        pytest.param(
+            "trainer.device=gpu",
+            r"trainer\.device='gpu'.*cuda is not available",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+        (
+            "train_loader.prefetch_factor=2",
+            r"train_loader\.prefetch_factor=2 .*train_loader\.num_workers",
+        ),
+        ("eval_loader.persistent_workers=true", r"eval_loader\.persistent_workers=True .*num_w"),
+        (
+            "train_loader={batch_size: 2000, drop_last: true}",
+            r"train_loader\.batch_size=2000 leaves no batch of 1437 samples.*drop_last=false",
+        ),
     ],
 )
 def test_a_recipe_with_a_bad_part_names_it(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from composer.algorithms import EMA, LabelSmoothing
 from composer_dataagent import DataAgent
 from composer_dataagent.recipes import Recipe, RecipeError, build_trainer, is_finished
 from composer_dataagent.recipes import train as train_recipe
-from composer_dataagent.recipes.run import RECIPE_FILE
+from composer_dataagent.recipes.run import FINISHED_FILE, RECIPE_FILE
 from composer_dataagent.report import read_run
 
 MakeRecipe = Callable[..., Recipe]
@@ -281,12 +282,133 @@ def test_a_run_starts_again_after_its_first_checkpoint_was_cut_off(recipe: MakeR
     (folder / "latest-rank0.pt").unlink()
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     # The history has the row of the epoch already: the run may start again, another may not.
-    with pytest.raises(FileExistsError, match=r"num_epochs=1, now 2"):
+    with pytest.raises(RecipeError, match=r"num_epochs=1, now 2"):
         train(made)
     rows = read_run(train(recipe("trainer.max_duration=1ep"))).rows
     assert [row["mean_loss"] for row in rows] == [row["mean_loss"] for row in whole]
     assert (folder / f"{checkpoint.name}.unfinished").stat().st_size == 1000
     assert checkpoint.stat().st_size > 1000 and (folder / "latest-rank0.pt").exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
+@pytest.mark.parametrize("remedy", ["remove it", "overwrite=true"])
+def test_a_damaged_checkpoint_is_named_and_the_remedies_work(
+    recipe: MakeRecipe, damage: bytes | None, remedy: str
+) -> None:
+    made = recipe("trainer.max_duration=1ep")
+    run_dir = train(made)
+    (checkpoint,) = run_dir.glob("checkpoints/ep*")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000] if damage is None else damage)
+    message = f"The checkpoint {checkpoint} cannot be loaded: remove it, or give overwrite=true"
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        train(made)
+    if remedy == "remove it":
+        checkpoint.unlink()
+        train(made)
+    else:
+        train(recipe("trainer.max_duration=1ep", remedy))
+    assert checkpoint.stat().st_size > 5000
+    assert [row["epoch"] for row in read_run(run_dir).rows] == [0]
+
+
+def test_a_checkpoint_to_start_from_is_named(recipe: MakeRecipe, tmp_path: Path) -> None:
+    damaged = tmp_path / "start.pt"
+    damaged.write_bytes(b"no checkpoint")
+    with pytest.raises(
+        RecipeError, match=rf"{damaged} cannot be loaded: give another trainer\.load"
+    ):
+        train(recipe("trainer.max_duration=1ep", f"trainer.load_path={damaged}"))
+
+
+# ------------------------------------------------------------------ refused before the first step
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algorithms.data_agent.ratio=0.01", r"ratio=0\.01 of 1437 .* use ratio >= 0\.0891"),
+        ("algorithms.data_agent={state: both, head: nope}", r"head='nope'"),
+        ("train_loader.dataset.batching_method=stratified", r"batching_method='stratified'"),
+        ("algorithms.selective_backprop={}", r"SelectiveBackprop"),
+        ("model.num_classes=5", r"IndexError: Target \d is out of bounds"),
+        ("train_loader.dataset.image=picture", r"KeyError: 'picture'"),
+    ],
+)
+def test_after_a_refusal_the_recipe_put_right_starts(
+    recipe: MakeRecipe, override: str, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        train(recipe(override))
+    made = recipe("trainer.max_duration=1ep")
+    assert not (Path(made.run_dir) / RECIPE_FILE).exists()
+    train(made)
+    assert is_finished(made)
+
+
+def test_a_run_folder_that_is_a_file_is_refused(recipe: MakeRecipe) -> None:
+    made = recipe()
+    Path(made.run_dir).touch()
+    with pytest.raises(RecipeError, match=rf"cannot start: .*{made.run_dir}"):
+        train(made)
+
+
+def test_a_refused_resumption_leaves_the_stored_recipe(recipe: MakeRecipe) -> None:
+    short, long = recipe("trainer.max_duration=1ep"), recipe("trainer.max_duration=2ep")
+    run_dir = train(short)
+    history = run_dir / "history.jsonl"
+    rows = history.read_bytes()
+    history.write_text("damaged\n")
+    with pytest.raises(RecipeError, match=r"history\.jsonl.*damaged"):
+        train(long)
+    assert is_finished(short)
+    history.write_bytes(rows)
+    train(long)
+    assert is_finished(long)
+
+
+def test_the_recipe_is_there_before_the_first_checkpoint(recipe: MakeRecipe) -> None:
+    run_dir = train(recipe("trainer.max_duration=1ba", "trainer.save_interval=1ba"))
+    (checkpoint,) = run_dir.glob("checkpoints/ep0-ba1-*")
+    assert (run_dir / RECIPE_FILE).stat().st_mtime_ns <= checkpoint.stat().st_mtime_ns
+
+
+@pytest.mark.filterwarnings("ignore:No batches were trained", "ignore:The ``compute`` method")
+def test_an_epoch_of_which_no_batch_is_left_begins_a_run(recipe: MakeRecipe) -> None:
+    run_dir = train(recipe("trainer.max_duration=1ep", "trainer.save_interval=12ba"))
+    (run_dir / FINISHED_FILE).unlink()
+    made = recipe("trainer.max_duration=1ep", "trainer.save_interval=1ep")
+    train(made)
+    assert list(run_dir.glob("checkpoints/ep1-ba12-*")) and is_finished(made)
+
+
+def test_an_error_while_training_is_not_the_recipes(
+    recipe: MakeRecipe, digits: Path, tmp_path: Path
+) -> None:
+    damaged = shutil.copytree(digits / "eval", tmp_path / "eval")
+    shard = max(damaged.glob("*.mds"))  # not the one that is read to start with
+    shard.write_bytes(bytes(shard.stat().st_size))
+    made = recipe(f"eval_loader.dataset.local={damaged}", "eval_loader.batch_size=30")
+    with pytest.raises(Exception) as caught:
+        train(made)
+    assert not isinstance(caught.value, RecipeError)
+    assert (Path(made.run_dir) / RECIPE_FILE).exists()
+
+
+def test_a_run_that_has_trained_longer_is_left_alone(
+    recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, long = recipe("trainer.max_duration=1ep"), recipe("trainer.max_duration=2ep")
+    run_dir = train(long)
+    for stopped_before_it_said_so in (False, True):
+        if stopped_before_it_said_so:
+            (run_dir / FINISHED_FILE).unlink()
+        capsys.readouterr()
+        train(short)
+        said = f"{run_dir} has trained 2ep already, max_duration=1ep: nothing to do"
+        assert said in capsys.readouterr().out
+        assert is_finished(long) != stopped_before_it_said_so and not is_finished(short)
+    train(long)
+    assert is_finished(long)
 
 
 def test_another_recipe_does_not_touch_the_run(recipe: MakeRecipe) -> None:
@@ -299,6 +421,8 @@ def test_another_recipe_does_not_touch_the_run(recipe: MakeRecipe) -> None:
         train(recipe("trainer.max_duration=1ep", changed))
     with pytest.raises(RecipeError, match="optimizer"):  # refused before anything is removed
         train(recipe("trainer.max_duration=1ep", changed, "overwrite=true", "optimizer.lr=no"))
+    with pytest.raises(RecipeError, match=r"ratio=0\.01"):  # or trained
+        train(recipe("overwrite=true", "algorithms.data_agent.ratio=0.01"))
     assert before == {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
 
     train(recipe("trainer.max_duration=2ep", changed, "overwrite=true"))
