@@ -16,10 +16,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from composer_dataagent.report.run import Run
-from composer_dataagent.report.summary import main_metric
+from composer_dataagent.report.summary import group_seeds, main_metric
 from composer_dataagent.report.svg import PALETTE, RAMP, make_axes, style, to_svg
 from composer_dataagent.report.wording import count, is_accuracy, number, percent, short
 
+# Epoch to samples trained on and value of a metric.
+Curve = dict[int, tuple[float, float]]
 # More class names than this cannot be read: every second, third ... is written.
 CLASS_TICKS = 25
 PPO_PANELS = {
@@ -53,23 +55,27 @@ def draw_accuracy(groups: Mapping[str, Sequence[Run]], name: str) -> Picture | N
     if metric is None:
         return None
     with style():
-        figure, (axes,) = make_axes(height=3.1)
+        # Where names would cover the lines they stand below.
+        below = max(map(len, groups)) > 30 or len(groups) > 6
+        figure, (axes,) = make_axes(height=3.1 + 0.2 * len(groups) * below)
         values = []
         # The agent first, so that it has the same colour in every page.
         ordered = sorted(groups.items(), key=lambda item: not item[0].startswith("data_agent"))
         for position, (label, group) in enumerate(ordered):
-            curves = [_metric_curve(run, metric) for run in group]
-            curve = _mean_curve(curves)
+            curves = [
+                _mean_curve([_metric_curve(run, metric) for run in seed])
+                for seed in group_seeds(group)
+            ]
+            curve = _points(_mean_curve(curves))
             if not len(curve):
                 continue
             values.append(curve[:, 1])
             color = PALETTE[position % len(PALETTE)]
-            if len(group) > 1:
+            if len(curves) > 1:
                 for seed in curves:
-                    points = np.array(list(seed.values())).reshape(-1, 2)
-                    axes.plot(points[:, 0], points[:, 1], color=color, alpha=0.35, linewidth=0.8)
+                    axes.plot(*_points(seed).T, color=color, alpha=0.35, linewidth=0.8)
             line = "-" if position < len(PALETTE) else "--"
-            axes.plot(*curve.T, line, color=color, label=short(label, 40), marker=_marker(curve))
+            axes.plot(*curve.T, line, color=color, label=short(label, 60), marker=_marker(curve))
             axes.plot(*curve[-1], "o", color=color, markersize=6)
         if not values:
             return None
@@ -79,11 +85,15 @@ def draw_accuracy(groups: Mapping[str, Sequence[Run]], name: str) -> Picture | N
         if is_accuracy(metric):
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
         axes.set_ylabel(short(metric, 40), parse_math=False)
-        legend = axes.legend(loc="lower right" if is_accuracy(metric) else "best")
+        legend = (
+            figure.legend(loc="outside lower left")
+            if below
+            else axes.legend(loc="lower right" if is_accuracy(metric) else "best")
+        )
         for text in legend.get_texts():
             text.set_parse_math(False)
         caption = "Further left is cheaper, higher is better." if is_accuracy(metric) else ""
-        if any(len(group) > 1 for group in groups.values()):
+        if any(len(group_seeds(group)) > 1 for group in groups.values()):
             caption += " Thick: mean over seeds. Thin: each seed."
         if cropped:
             caption += " The first epochs lie below the picture."
@@ -184,7 +194,7 @@ def draw_classes(run: Run, name: str) -> Picture | None:
 def draw_coverage(run: Run, name: str) -> Picture | None:
     """How often each sample was trained on."""
     visits = run.ledger.get("visits")
-    if visits is None or len(visits) == 0:
+    if visits is None or len(visits) == 0 or visits.min() < 0:
         return None
     never = int((visits == 0).sum())
     most = int(visits.max())
@@ -288,8 +298,8 @@ def _by_epoch(run: Run, column: NDArray) -> tuple[NDArray, NDArray]:
     return _column(run.rows, "epoch")[known], column[known]
 
 
-def _metric_curve(run: Run, metric: str) -> dict[int, tuple[float, float]]:
-    """Epoch to samples trained on and value, for epochs with an evaluation."""
+def _metric_curve(run: Run, metric: str) -> Curve:
+    """A run's curve, of the epochs with an evaluation."""
     curve = {}
     for row in run.rows:
         point = number(row.get("samples_seen")), number((row.get("metrics") or {}).get(metric))
@@ -298,14 +308,21 @@ def _metric_curve(run: Run, metric: str) -> dict[int, tuple[float, float]]:
     return curve
 
 
-def _mean_curve(curves: Sequence[dict[int, tuple[float, float]]]) -> NDArray[np.float64]:
-    """Mean points ``[E, 2]`` over the curves, for epochs that all non-empty ones reached."""
+def _mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Mean of the curves, for epochs that all non-empty ones reached."""
     curves = [curve for curve in curves if curve]
     if not curves:
-        return np.zeros((0, 2))
-    epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
-    points = [[curve[epoch] for curve in curves] for epoch in epochs]
-    return np.array(points).reshape(len(epochs), len(curves), 2).mean(axis=1)
+        return {}
+    epochs = sorted(set.intersection(*map(set, curves)))
+    return {
+        epoch: tuple(np.mean([curve[epoch] for curve in curves], axis=0).tolist())
+        for epoch in epochs
+    }
+
+
+def _points(curve: Curve) -> NDArray[np.float64]:
+    """Samples trained on and values of a curve, ``[E, 2]``."""
+    return np.array(list(curve.values())).reshape(-1, 2)
 
 
 def _crop(axes: Axes, curves: Sequence[NDArray]) -> bool:

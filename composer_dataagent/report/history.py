@@ -145,6 +145,9 @@ class History:
                 return []
             raise
         now = json.loads(_line(meta))  # as it would be read back
+        for meta_of_a_start in (before, now):
+            # Where the user gives none, each start draws its own.
+            meta_of_a_start.pop("trainer_seed", None)
         same_name = before.get("run_name") == now["run_name"]
         goes_on = self._is_mine or (same_name if epoch > 0 else before == now)
         if goes_on:

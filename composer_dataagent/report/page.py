@@ -18,6 +18,7 @@ from composer_dataagent.report import wording
 from composer_dataagent.report.atomic import write_atomically
 from composer_dataagent.report.figures import RUN_PICTURES, class_name, draw_accuracy
 from composer_dataagent.report.run import Run
+from composer_dataagent.report.settings import leaves, selector_of
 from composer_dataagent.report.summary import group_runs, summarise
 from composer_dataagent.report.table import table_cells
 from composer_dataagent.report.thumbnails import choose_samples
@@ -73,6 +74,7 @@ def _render(runs: Sequence[Run], title: str) -> str:
     return environment.from_string(template.read_text("utf-8")).render(
         title=title,
         table=table_cells(summarise(runs)),
+        selector_count=len({selector_of(run) for run in runs}),
         run_count=len(runs),
         picture=draw_accuracy(groups, "accuracy"),
         runs=details,
@@ -82,7 +84,7 @@ def _render(runs: Sequence[Run], title: str) -> str:
 
 def _opened(details: Sequence[Mapping[str, Any]]) -> str:
     """Label of the run that is open at first: the first of the data agent, or the first."""
-    agents = [run for run in details if run["run"].meta.get("selector") == "data_agent"]
+    agents = [run for run in details if selector_of(run["run"]) == "data_agent"]
     return (agents or details)[0]["label"]
 
 
@@ -94,7 +96,7 @@ def _describe_run(label: str, run: Run, name: str) -> dict[str, Any]:
         "facts": _facts(run),
         "pictures": [picture for picture in drawn if picture is not None],
         "samples": _describe_samples(run),
-        "settings": {key: _setting(value) for key, value in run.meta.items()},
+        "settings": {key: _setting(value) for key, value in leaves({**run.meta, **run.recipe})},
     }
 
 

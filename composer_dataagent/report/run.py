@@ -17,10 +17,21 @@ from numpy.typing import NDArray
 from composer_dataagent.report.thumbnails import Thumbnail
 
 META = "meta.json"
+RECIPE = "recipe.json"  # written by `composer-dataagent train`
 ROWS = "history.jsonl"
 LEDGER = "ledger.npz"
 SAMPLES = "samples.json"
 PICTURES = "samples"
+# What has parts is of one kind, or absent; a number that is none counts as unknown.
+_PARTS = {
+    "metrics": dict,
+    "ppo": dict,
+    "class_selected": dict,
+    "class_total": dict,
+    "action_histogram": list,
+}
+# Columns of the ledger that count or name something.
+_WHOLE_NUMBERS = {"visits", "label"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Run:
             None.
         ledger (dict[str, NDArray]): Columns ``[N]`` by name as of the last epoch; empty if absent.
         samples (dict[int, Thumbnail]): Sample id to what can be shown of it; empty if absent.
+        recipe (dict[str, Any]): What the run was made from; empty if it was not made from a recipe.
     """
 
     path: Path
@@ -41,6 +53,7 @@ class Run:
     rows: list[dict[str, Any]]
     ledger: dict[str, NDArray] = field(default_factory=dict)
     samples: dict[int, Thumbnail] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 def read_run(run_dir: str | Path) -> Run:
@@ -64,12 +77,19 @@ def read_run(run_dir: str | Path) -> Run:
             f"There is no history in {path}: give DataAgent(run_dir=...) a folder, or run "
             "`composer-dataagent train`, and pass that run's folder here"
         )
-    return Run(path, read_meta(path), read_rows(path), _read_ledger(path), _read_samples(path))
+    return Run(
+        path,
+        read_meta(path),
+        read_rows(path),
+        _read_ledger(path),
+        _read_samples(path),
+        _read_object(path / RECIPE),
+    )
 
 
 def read_meta(path: Path) -> dict[str, Any]:
     """``meta.json`` of a run folder; empty if there is none."""
-    return _object((path / META).read_bytes(), path / META, 1) if (path / META).exists() else {}
+    return _read_object(path / META)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -82,23 +102,37 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if rest:  # A line without its end: the writer was killed, maybe just before the newline.
         with contextlib.suppress(ValueError):
             rows.append(_object(rest, file, len(lines) + 1))
+    before = -1
     for number, row in enumerate(rows, 1):
-        if not isinstance(row.get("epoch"), int):
-            raise ValueError(f"{file}, line {number}: damaged, the row has no epoch")
+        epoch = row.get("epoch")
+        if type(epoch) is not int or epoch <= before:
+            raise _damaged(file, number, f"epoch is {epoch!r:.40}, expected more than {before}")
+        before = epoch
+        for name, kind in _PARTS.items():
+            if not isinstance(row.get(name), kind | None):
+                raise _damaged(file, number, f"{name} is {row[name]!r:.40}")
     return rows
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    return _object(file.read_bytes(), file, 1) if file.exists() else {}
 
 
 def _object(text: bytes, file: Path, line: int) -> dict[str, Any]:
     try:
         value = json.loads(text.decode("utf-8", "replace"))
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{file}, line {line + error.lineno - 1}: damaged, {error.msg}. Remove the damaged "
-            "file, or the run folder, and train again"
-        ) from error
+        raise _damaged(file, line + error.lineno - 1, error.msg) from error
     if not isinstance(value, dict):
-        raise ValueError(f"{file}, line {line}: damaged, expected a JSON object")
+        raise _damaged(file, line, "expected a JSON object")
     return value
+
+
+def _damaged(file: Path, line: int, what: str) -> ValueError:
+    return ValueError(
+        f"{file}, line {line}: damaged, {what}. Remove the damaged file, or the run folder, and "
+        "train again"
+    )
 
 
 def _read_ledger(path: Path) -> dict[str, NDArray]:
@@ -106,18 +140,27 @@ def _read_ledger(path: Path) -> dict[str, NDArray]:
     if not file.exists():
         return {}
     try:
-        with np.load(file, allow_pickle=False) as columns:
-            return dict(columns)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("not an archive")
+        with np.load(file, allow_pickle=False) as archive:
+            columns = {name: np.asarray(column) for name, column in archive.items()}
+        for name, column in columns.items():
+            kinds = "iu" if name in _WHOLE_NUMBERS else "biuf"
+            if column.ndim != 1 or column.dtype.kind not in kinds:
+                raise ValueError(f"{name} has {column.dtype}{list(column.shape)}")
+        if len(set(map(len, columns.values()))) > 1:
+            raise ValueError("columns differ in length")
+    except Exception as error:  # Foreign bytes make the reader raise anything.
         raise ValueError(f"{file}: damaged, {error}. Remove it to read the rest") from error
+    return columns
 
 
 def _read_samples(path: Path) -> dict[int, Thumbnail]:
     file = path / SAMPLES
-    if not file.exists():
-        return {}
     samples: dict[int, Thumbnail] = {}
-    for key, text in _object(file.read_bytes(), file, 1).items():
+    for key, text in _read_object(file).items():
+        if not key.isdecimal():  # No sample has such an id: nothing is lost.
+            continue
         # File names are made from numbers only, so that no entry can point out of the folder.
         picture = path / PICTURES / f"{int(key)}.png"
         samples[int(key)] = {

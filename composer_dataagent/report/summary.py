@@ -5,19 +5,23 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from composer_dataagent.report.run import Run
+from composer_dataagent.report.settings import seeds_of, selector_of, settings_of
 from composer_dataagent.report.wording import is_accuracy, number
 
-# Runs that differ in one of these are not averaged, even with the same selector.
-SETTINGS = ("ratio", "preset", "state", "num_epochs", "num_samples")
+# Runs that differ in more settings than a label can name are told apart by their folders.
+MOST_NAMED = 3
+# Of longer values, paths say, the end tells more than the beginning.
+VALUE_LENGTH = 24
 
 
 def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One row a selector: what was reached and at what cost, as means over seeds.
+    """One row a selector and its settings: what was reached and at what cost, as means over seeds.
 
     Args:
         runs (Sequence[Run]): Any number of runs.
@@ -26,11 +30,13 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
         list[dict[str, Any]]: In the order of :func:`group_runs`, each with
 
         - ``selector`` (str): the group's label,
-        - ``seeds`` (int): number of runs,
+        - ``seeds`` (int): number of different seeds,
+        - ``runs`` (int): number of runs; those of an equal seed count as one, their mean,
         - ``metric`` (str | None): which metric ``accuracy`` is, see :func:`main_metric`,
         - ``accuracy``, ``accuracy_std`` (float | None): mean and sample standard deviation (None
           for one seed) of its value at the last evaluation,
-        - ``difference`` (float | None): ``accuracy`` minus that of the first ``full`` row,
+        - ``difference`` (float | None): ``accuracy`` minus that of the ``full`` row whose settings
+          are most like this one's, the first of equals,
         - ``samples`` (float | None): samples trained on,
         - ``share_of_full`` (float | None): the same as a share of as many full epochs,
         - ``seconds`` (float | None): time of training, without evaluation,
@@ -39,37 +45,63 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     metric = main_metric(runs)
     groups = group_runs(runs)
     rows = [_summarise_group(label, group, metric) for label, group in groups.items()]
+    settings = [settings_of(group[0]).items() for group in groups.values()]
     full = [
-        row["accuracy"]
-        for row, group in zip(rows, groups.values(), strict=True)
-        if _selector(group[0]) == "full" and row["accuracy"] is not None
+        (row["accuracy"], own)
+        for row, own, group in zip(rows, settings, groups.values(), strict=True)
+        if selector_of(group[0]) == "full" and row["accuracy"] is not None
     ]
-    for row in rows:
+    for row, own in zip(rows, settings, strict=True):
         known = full and row["accuracy"] is not None
-        row["difference"] = row["accuracy"] - full[0] if known else None
+        nearest = max(full, key=lambda other: len(own & other[1]))[0] if known else None
+        row["difference"] = None if nearest is None else row["accuracy"] - nearest
     return rows
 
 
 def group_runs(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in their seed only, by label, in order of first appearance.
+    """Runs that differ in their seeds only, by label, in order of first appearance.
 
     The label is the selector's name; where one selector ran with several settings it names those
-    that differ: ``"data_agent, ratio 0.3"``.
+    that differ: ``"data_agent, ratio 0.3"``. Where these are many it names the folder of the
+    group's first run: ``"data_agent, run third"``.
     """
-    by_settings: dict[tuple[Any, ...], list[Run]] = {}
+    groups: dict[tuple[str, frozenset[tuple[str, str]]], list[Run]] = {}
     for run in runs:
-        key = (_selector(run), *(str(run.meta.get(name)) for name in SETTINGS))
-        by_settings.setdefault(key, []).append(run)
-    groups = {}
-    for key, group in by_settings.items():
-        variants = [other for other in by_settings if other[0] == key[0]]
-        differing = [
-            f"{name} {key[i]}"
-            for i, name in enumerate(SETTINGS, 1)
-            if len({other[i] for other in variants}) > 1
-        ]
-        groups[", ".join([key[0], *differing])] = group
-    return groups
+        key = selector_of(run), frozenset(settings_of(run).items())
+        groups.setdefault(key, []).append(run)
+    labels = {}
+    for selector in {selector for selector, _ in groups}:
+        keys = [key for key in groups if key[0] == selector]
+        differences = _differences([groups[key][0] for key in keys])
+        for key, difference in zip(keys, differences, strict=True):
+            labels[key] = ", ".join([selector, *difference])
+    return {labels[key]: group for key, group in groups.items()}
+
+
+def group_seeds(group: Iterable[Run]) -> list[list[Run]]:
+    """The runs of a group by seed: a run that was made twice tells no more than once."""
+    seeds: dict[frozenset[tuple[str, str]], list[Run]] = {}
+    for run in group:
+        seeds.setdefault(seeds_of(run), []).append(run)
+    return list(seeds.values())
+
+
+def _differences(runs: Sequence[Run]) -> list[list[str]]:
+    """For each of several runs, what it is set to where not all are set to the same."""
+    settings = [settings_of(run) for run in runs]
+    named = [
+        [f"{k} {_end(text)}" for k, text in own.items() if any(s.get(k) != text for s in settings)]
+        for own in settings
+    ]
+    if max(map(len, named)) <= MOST_NAMED and len(set(map(tuple, named))) == len(runs):
+        return named
+    folders = [run.path.resolve() for run in runs]
+    shared = os.path.commonpath([folder.parent for folder in folders])
+    return [[f"run {os.path.relpath(folder, shared)}"] for folder in folders]
+
+
+def _end(text: str) -> str:
+    return text if len(text) <= VALUE_LENGTH else "…" + text[1 - VALUE_LENGTH :]
 
 
 def main_metric(runs: Iterable[Run]) -> str | None:
@@ -78,26 +110,27 @@ def main_metric(runs: Iterable[Run]) -> str | None:
     return next((name for name in names if is_accuracy(name)), names[0] if names else None)
 
 
-def _selector(run: Run) -> str:
-    return str(run.meta.get("selector"))
-
-
 def _summarise_group(label: str, group: Sequence[Run], metric: str | None) -> dict[str, Any]:
-    finals = [_final_metric(run, metric) for run in group]
-    accuracies = [final for final in finals if not math.isnan(final)]
-    last = [run.rows[-1] for run in group if run.rows]
-    seconds = [_total(run, "seconds") for run in group if run.rows]
-    agent_seconds = [_total(run, "agent_seconds") for run in group if run.rows]
+    seeds = group_seeds(group)
+
+    def by_seed(value: Callable[[Run], float]) -> list[float]:
+        means = [_mean(map(value, runs)) for runs in seeds]
+        return [mean for mean in means if mean is not None]
+
+    accuracies = by_seed(lambda run: _final_metric(run, metric))
+    seconds = _mean(by_seed(lambda run: _total(run, "seconds")))
+    agent_seconds = _mean(by_seed(lambda run: _total(run, "agent_seconds")))
     return {
         "selector": label,
-        "seeds": len(group),
+        "seeds": len(seeds),
+        "runs": len(group),
         "metric": metric,
         "accuracy": _mean(accuracies),
         "accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "samples": _mean(number(row.get("samples_seen")) for row in last),
-        "share_of_full": _mean(number(row.get("share_of_full")) for row in last),
-        "seconds": _mean(seconds),
-        "overhead": sum(agent_seconds) / sum(seconds) if sum(seconds) > 0 else None,
+        "samples": _mean(by_seed(lambda run: _last(run, "samples_seen"))),
+        "share_of_full": _mean(by_seed(lambda run: _last(run, "share_of_full"))),
+        "seconds": seconds,
+        "overhead": agent_seconds / seconds if seconds and agent_seconds is not None else None,
     }
 
 
@@ -106,9 +139,14 @@ def _final_metric(run: Run, metric: str | None) -> float:
     return number(evaluated[-1].get(metric)) if evaluated else math.nan
 
 
+def _last(run: Run, name: str) -> float:
+    return number(run.rows[-1].get(name)) if run.rows else math.nan
+
+
 def _total(run: Run, name: str) -> float:
-    values = (number(row.get(name)) for row in run.rows)
-    return sum(value for value in values if not math.isnan(value))
+    values = [number(row.get(name)) for row in run.rows]
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) if known else math.nan
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.segment import Segment, SegmentLines
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -15,8 +17,10 @@ from composer_dataagent.report import wording
 from composer_dataagent.report.run import Run
 from composer_dataagent.report.summary import summarise
 
-# Of a terminal, or of no terminal at all: numbers cut short would be worse than long lines.
-MIN_WIDTH = 100
+LABEL = "Selector"
+LABEL_LENGTH = 200
+UNLIMITED = 10_000
+Lines = list[list[Segment]]
 
 
 def table_cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -27,36 +31,59 @@ def table_cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
     """Print what :func:`~composer_dataagent.report.summarise` says of ``runs``.
 
+    In a terminal that is too narrow for it each label stands above its numbers. Nothing is cut:
+    numbers cut short would be worse than long lines.
+
     Args:
         runs (Sequence[Run]): At least one.
         console (Console | None): Where to. Default: standard output.
     """
+    console = console or Console()
     rows = table_cells(summarise(runs))
+    lines = _lines(rows, console)
+    if console.is_terminal and max(map(Segment.get_line_length, lines)) > console.width:
+        lines = _stacked_lines(rows, console)
+    console.print(SegmentLines(lines, new_lines=True), crop=False)
+
+
+def _stacked_lines(rows: Sequence[dict[str, str]], console: Console) -> Lines:
+    numbers = [{name: cell for name, cell in cells.items() if name != LABEL} for cells in rows]
+    lines = [[Segment("  "), *line] for line in _lines(numbers, console)]
+    first = len(lines) - len(rows)  # above it are the headings
+    labelled = [
+        each
+        for cells, line in zip(rows, lines[first:], strict=True)
+        for each in ([Segment(cells[LABEL], Style(bold=True))], line)
+    ]
+    return lines[:first] + labelled
+
+
+def _lines(rows: Sequence[Mapping[str, str]], console: Console) -> Lines:
+    """Headings, of as many lines as they have words, and a line for each row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, heading in enumerate(rows[0]):
-        # Headings break between words, numbers never.
-        words = Text(heading if position == 0 else heading.replace(" ", "\n"))
-        justify = "left" if position == 0 else "right"
+    for heading in rows[0]:
+        justify = "left" if heading == LABEL else "right"
+        words = Text(heading.replace(" ", "\n"))
         table.add_column(words, justify=justify, vertical="bottom", no_wrap=True)
     for cells in rows:
         # As text: square brackets in a name are no markup.
         table.add_row(*(Text(cell) for cell in cells.values()))
-    if console is None:
-        console = Console()
-        console.width = max(console.width, MIN_WIDTH)
-    console.print(table)
+    return console.render_lines(table, console.options.update(width=UNLIMITED), pad=False)
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
     metric = row["metric"]
     value = wording.metric(row["accuracy"], metric), wording.spread(row["accuracy_std"], metric)
+    seeds = wording.count(row["seeds"])
+    if row["runs"] > row["seeds"]:
+        seeds += f" ({wording.count(row['runs'])} runs)"
     return {
-        "Selector": wording.short(row["selector"], 60),
+        LABEL: wording.short(row["selector"], LABEL_LENGTH),
         wording.metric_heading(metric): " ".join(filter(None, value)),
         "Against full": wording.difference(row["difference"], metric),
         "Samples trained": wording.count(row["samples"]),
         "Share of full cost": wording.percent(row["share_of_full"]),
         "Wall time": wording.duration(row["seconds"]),
         "Agent overhead": wording.percent(row["overhead"]),
-        "Seeds": wording.count(row["seeds"]),
+        "Seeds": seeds,
     }

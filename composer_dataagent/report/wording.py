@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 UNKNOWN = "\N{EN DASH}"
 
 
 def number(value: Any) -> float:
-    """``value`` if it is a number, else NaN: rows hold None where nothing was measured."""
+    """``value`` if it is a finite number, else NaN: rows hold None where nothing was measured."""
     known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known else math.nan
+    return float(value) if known and abs(value) <= sys.float_info.max else math.nan
 
 
 def is_accuracy(metric: str | None) -> bool:

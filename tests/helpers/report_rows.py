@@ -10,9 +10,17 @@ from typing import Any
 from composer_dataagent.report import History, Run
 
 
-def make_run(selector: str, rows: list[dict[str, Any]], **settings: Any) -> Run:
+def make_run(
+    selector: str,
+    rows: list[dict[str, Any]],
+    *,
+    path: str = "runs/a",
+    recipe: dict[str, Any] | None = None,
+    **meta: Any,
+) -> Run:
     """A run that exists in memory only."""
-    return Run(Path("runs"), {"run_name": "a", "selector": selector, **settings}, rows)
+    meta = {"run_name": "a", "selector": selector, **meta}
+    return Run(Path(path), meta, rows, recipe=recipe or {})
 
 
 def write_rows(

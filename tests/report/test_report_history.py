@@ -256,3 +256,11 @@ def test_a_killed_process_leaves_a_history_that_can_be_read_and_resumed(tmp_path
     assert len(visits) == 1 and visits <= {len(run.rows) - 2, len(run.rows) - 1}
     write_rows(tmp_path, 6, begin_at=3)
     assert epochs_by(tmp_path) == [(e, "first") for e in range(6)]
+
+
+def test_a_start_with_another_drawn_seed_is_still_the_same_run(tmp_path: Path) -> None:
+    meta = {"run_name": "a", "ratio": 0.5}
+    History(tmp_path).begin(meta | {"trainer_seed": 1}, epoch=0)
+    History(tmp_path).append({"epoch": 0})
+    History(tmp_path).begin(meta | {"trainer_seed": 2}, epoch=0)
+    assert read_run(tmp_path).rows == []

@@ -120,17 +120,18 @@ def test_the_agents_run_is_open_and_one_seed_is_shown(comparison: ParsedPage) ->
 
 
 def test_the_table_has_the_summarys_numbers(tmp_path: Path) -> None:
-    def run(selector: str, accuracy: float, samples: int, share: float, seconds: float) -> Run:
+    def run(
+        selector: str, accuracy: float, samples: int, share: float, seconds: float, seed: int = 0
+    ) -> Run:
         facts = {"samples_seen": samples, "share_of_full": share}
         times = {"seconds": seconds, "agent_seconds": seconds / 100}
-        return make_run(
-            selector, [{"epoch": 0, **facts, **times, "metrics": {"Accuracy": accuracy}}]
-        )
+        row = {"epoch": 0, **facts, **times, "metrics": {"Accuracy": accuracy}}
+        return make_run(selector, [row], seed=seed)
 
     runs = [
         run("full", 0.983, 12_000, 1.0, 72.0),
         run("random", 0.96, 6_000, 0.5, 36.0),
-        run("random", 0.97, 6_001, 0.5, 36.0),
+        run("random", 0.97, 6_001, 0.5, 36.0, seed=1),
     ]
     page = ParsedPage(write_page(runs, str(tmp_path / "page.html")))
     assert page.texts["th"][-2:] == ["full", "random"]
@@ -145,6 +146,26 @@ def test_the_table_has_the_summarys_numbers(tmp_path: Path) -> None:
         "1.0 %",
         "2",
     ]
+
+
+def test_settings_come_from_meta_and_recipe(tmp_path: Path) -> None:
+    recipe = {"optimizer": {"name": SCRIPT, "lr": 0.01}}
+    runs = [
+        make_run("random", [], recipe=recipe, settings={"head": "fc"}),
+        make_run("random", [], recipe={"optimizer": {"lr": 0.1}}),
+    ]
+    page = ParsedPage(write_page(runs, tmp_path / "page.html"))
+    settings = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
+    assert settings["settings.head"] == "fc" and settings["optimizer.name"] == SCRIPT
+    assert "1 selector, 2 runs" in page.texts["p"]
+
+
+def test_a_seed_that_ran_twice_is_one_line(tmp_path: Path) -> None:
+    rows = [{"epoch": e, "samples_seen": e, "metrics": {"Accuracy": 0.5}} for e in range(3)]
+    runs = [make_run("random", rows, seed=0) for _ in range(2)]
+    page = ParsedPage(write_page(runs, tmp_path / "page.html"))
+    assert page.texts["td"][-1] == "1 (2 runs)"
+    assert not any("each seed" in text for text in page.texts["p"])
 
 
 def test_a_run_without_epochs(tmp_path: Path) -> None:
@@ -179,6 +200,13 @@ def test_without_evaluation_and_with_samples_never_seen(tmp_path: Path) -> None:
     assert page.all("img") == [] and len(page.texts["strong"]) == 24  # still id, class, loss
 
 
+def test_visits_that_are_no_numbers_of_visits(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "random", epochs=2)
+    run.ledger["visits"][:] = -7
+    page = ParsedPage(write_page([run], tmp_path / "page.html"))
+    assert "Coverage" not in headings(page)
+
+
 def test_many_epochs_and_classes(tmp_path: Path) -> None:
     run = write_run(tmp_path, epochs=120, classes=200, num_samples=600)
     path = write_page([run], tmp_path / "page.html")
@@ -193,6 +221,19 @@ def test_more_selectors_than_colours(tmp_path: Path) -> None:
     assert [text for text in page.texts["text"] if "rule" in text] == [
         f"rule ${i}_" for i in range(12)
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "below"),
+    [(["full", "random"], False), (["full", "long " * 8], True), ([*"abcdefghijkl"], True)],
+)
+def test_names_do_not_cover_the_lines(tmp_path: Path, names: list[str], below: bool) -> None:
+    rows = [{"epoch": e, "samples_seen": e, "metrics": {"Accuracy": 0.5}} for e in range(3)]
+    page = ParsedPage(write_page([make_run(n, rows) for n in names], tmp_path / "page.html"))
+    texts = zip(page.texts["text"], page.all("text"), strict=True)
+    heights = {text: float(attributes["y"]) for text, attributes in texts}
+    under_the_axis = {heights[n.strip()] > heights["samples trained on"] for n in names}
+    assert under_the_axis == {below}
 
 
 def test_a_metric_that_is_no_accuracy(tmp_path: Path) -> None:

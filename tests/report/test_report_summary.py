@@ -12,9 +12,9 @@ import pytest
 from report_rows import make_run
 from rich.console import Console
 
-from composer_dataagent.report import summarise, wording
+from composer_dataagent.report import Run, summarise, wording
 from composer_dataagent.report.summary import group_runs, main_metric
-from composer_dataagent.report.table import print_table
+from composer_dataagent.report.table import print_table, table_cells
 
 
 def row(epoch: int, accuracy: float | None, **facts: Any) -> dict[str, Any]:
@@ -44,6 +44,7 @@ def test_by_hand() -> None:
         {
             "selector": "data_agent",
             "seeds": 2,
+            "runs": 2,
             "metric": "eval/Accuracy",
             "accuracy": pytest.approx(0.8),
             "accuracy_std": pytest.approx(0.02**0.5),
@@ -56,6 +57,7 @@ def test_by_hand() -> None:
         {
             "selector": "full",
             "seeds": 1,
+            "runs": 1,
             "metric": "eval/Accuracy",
             "accuracy": pytest.approx(0.8),
             "accuracy_std": None,
@@ -92,6 +94,35 @@ def test_runs_of_other_settings_are_not_averaged() -> None:
     assert [len(group) for group in groups.values()] == [2, 1, 1]
 
 
+def test_the_same_seed_twice_is_one_seed() -> None:
+    accuracies = {0: [0.6, 0.8], 1: [0.9]}
+    runs = [
+        make_run("random", [row(0, accuracy, samples_seen=100 * (1 + seed))], seed=seed)
+        for seed, several in accuracies.items()
+        for accuracy in several
+    ]
+    (summary,) = summarise(runs)
+    assert (summary["seeds"], summary["runs"]) == (2, 3)
+    assert summary["accuracy"] == pytest.approx(0.8)  # of 0.7 and 0.9
+    assert summary["accuracy_std"] == pytest.approx(0.02**0.5)
+    assert summary["samples"] == pytest.approx(150)
+    assert table_cells([summary])[0]["Seeds"] == "2 (3 runs)"
+    assert summarise(runs[:2])[0]["accuracy_std"] is None
+    # The recipe's seed and the agent's may differ.
+    again = [make_run("random", [], seed=0, recipe={"seed": seed}) for seed in (0, 1, 1)]
+    assert summarise(again)[0]["seeds"] == 2
+
+
+def test_the_difference_is_to_the_full_run_of_the_same_settings() -> None:
+    def run(selector: str, accuracy: float, rate: float) -> Run:
+        return make_run(selector, [row(0, accuracy)], recipe={"optimizer": {"lr": rate}})
+
+    runs = [run("full", 0.8, 0.1), run("full", 0.9, 0.2), run("random", 0.7, 0.1)]
+    runs += [run("random", 0.6, 0.2), run("random", 0.5, 0.3)]
+    differences = [summary["difference"] for summary in summarise(runs)]
+    assert differences == pytest.approx([0.0, 0.0, -0.1, -0.3, -0.3])  # of equals the first
+
+
 def test_the_main_metric() -> None:
     def run(*names: str) -> Any:
         return make_run("random", [{"epoch": 0, "metrics": dict.fromkeys(names, 1.0)}])
@@ -113,6 +144,40 @@ def test_the_printed_table() -> None:
         ["full", "75.0 %", "0.0 points", "1,200", "100.0 %", "10 s", "5.0 %", "1"],
         ["[red]mine", *[dash] * 6, "1"],
     ]
+
+
+WIDE = [row(0, 0.75, samples_seen=1_234_567, share_of_full=1.0, seconds=40_000)]
+COMPARED = [
+    make_run("full", WIDE, seed=0),
+    make_run("data_agent", WIDE, recipe={"optimizer": {"lr": 0.003}}, seed=0),
+    make_run("data_agent", WIDE, recipe={"optimizer": {"lr": 0.01}}, seed=0),
+    make_run("data_agent", WIDE, recipe={"optimizer": {"lr": 0.01}}, seed=1),
+]
+NUMBERS = ["75.0 %", "0.0 points", "1,234,567", "100.0 %", "11 h 6 min", "0.0 %", "1"]
+SEVERAL = ["75.0 % ± 0.0", *NUMBERS[1:-1], "2"]
+LABELS = ["full", "data_agent, optimizer.lr 0.003", "data_agent, optimizer.lr 0.01"]
+
+
+def printed(runs: list[Run], width: int, terminal: bool) -> list[list[str]]:
+    """Cells of every printed line."""
+    file = io.StringIO()
+    print_table(runs, Console(file=file, width=width, force_terminal=terminal, color_system=None))
+    lines = file.getvalue().splitlines()
+    assert not terminal or max(map(len, lines)) <= width
+    return [re.split(r"  +", line.strip()) for line in lines]
+
+
+@pytest.mark.parametrize("width", [20, 80, 200])
+def test_a_row_is_one_whole_line_where_there_is_no_terminal(width: int) -> None:
+    rows = printed(COMPARED, width, terminal=False)[-3:]
+    numbers = [NUMBERS, NUMBERS, SEVERAL]
+    assert rows == [[label, *cells] for label, cells in zip(LABELS, numbers, strict=True)]
+
+
+def test_in_a_narrow_terminal_labels_stand_above_their_numbers() -> None:
+    rows = printed(COMPARED, 80, terminal=True)[-6:]
+    assert rows == [[LABELS[0]], NUMBERS, [LABELS[1]], NUMBERS, [LABELS[2]], SEVERAL]
+    assert printed(COMPARED, 120, terminal=True) == printed(COMPARED, 120, terminal=False)
 
 
 @pytest.mark.parametrize(
