@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test test-grid lint format clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ demo: $(INSTALLED)  ## Train on digits four ways, print a table, write an HTML r
 
 test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.
 	$(BIN)/python -m pytest
+
+test-grid: $(INSTALLED)  ## Stream in every combination of settings; takes half an hour.
+	$(BIN)/python -m pytest -m grid
 
 lint: $(INSTALLED)  ## ruff and pyright.
 	$(BIN)/ruff check .

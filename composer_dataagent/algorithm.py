@@ -34,6 +34,7 @@ from composer_dataagent.checks import is_number, is_whole
 from composer_dataagent.journal import Journal
 from composer_dataagent.learning_rate import follow_training_progress
 from composer_dataagent.presets import PRESETS, Preset
+from composer_dataagent.random_state import ResumedRandomness, take_random_state
 from composer_dataagent.records import RecordBuffer, Records
 from composer_dataagent.report import History
 from composer_dataagent.report.thumbnails import choose_samples
@@ -81,7 +82,8 @@ class DataAgent(Algorithm):
     on :attr:`.Event.BATCH_END` (PPO update) and on :attr:`.Event.EPOCH_END` (selects what the next
     epoch serves). Nothing that the trainer, the model, metrics or other algorithms see is changed,
     and no global random state is used: with ``ratio=1.0`` training is bit-identical to a run
-    without the algorithm.
+    without the algorithm (but for a ``RandomSampler`` over map-style data, whose order then depends
+    on the run's seed and the epoch alone).
 
     Args:
         ratio (float): Share of the samples that an epoch trains on, in (0, 1]. Default: ``0.5``.
@@ -117,8 +119,9 @@ class DataAgent(Algorithm):
         ValueError: An argument is out of its range (the message names the accepted values); at
             FIT_START: fewer selected samples than a global batch, a head that cannot be found,
             SelectiveBackprop or a second DataAgent in the same run.
-        TypeError: At FIT_START: the training loader does not serve a ``StreamingDataset``, or the
-            model's outputs are not understood and ``signals`` is not given.
+        TypeError: At FIT_START: the training loader is no ``DataLoader`` over a
+            ``StreamingDataset`` or a map-style dataset, or the model's outputs are not understood
+            and ``signals`` is not given.
 
     Example:
         .. code-block:: python
@@ -219,6 +222,7 @@ class DataAgent(Algorithm):
         }
         self._history: History | None = None
         self._loaded: dict[str, Any] | None = None
+        self._randomness: ResumedRandomness | None = None
         self._attachment: Attachment | None = None
 
     def __repr__(self) -> str:
@@ -267,6 +271,11 @@ class DataAgent(Algorithm):
     def _epoch_start(self, state: State, logger: Logger) -> None:
         del state, logger
         self._journal.start_clock()
+
+    def _before_dataloader(self, state: State, logger: Logger) -> None:
+        del state, logger
+        if self._randomness is not None:
+            self._randomness.before_batch()
 
     def _batch_start(self, state: State, logger: Logger) -> None:
         del state, logger
@@ -352,6 +361,8 @@ class DataAgent(Algorithm):
             self._merge_ranks(epoch)
             self._journal.open_row(self._describe_epoch(state, epoch))
             self._journal.write(self._ledger_columns())
+        if self._randomness is not None:
+            self._randomness.end()
         self._journal.end_fit()
         self._keep_samples()
 
@@ -371,6 +382,7 @@ class DataAgent(Algorithm):
         Event.INIT: _init,
         Event.FIT_START: _fit_start,
         Event.EPOCH_START: _epoch_start,
+        Event.BEFORE_DATALOADER: _before_dataloader,
         Event.BATCH_START: _batch_start,
         Event.BEFORE_TRAIN_BATCH: _before_train_batch,
         Event.BEFORE_FORWARD: _before_forward,
@@ -390,7 +402,8 @@ class DataAgent(Algorithm):
         if not isinstance(loader, DataLoader):
             raise TypeError(
                 "DataAgent needs `train_dataloader` to be a torch DataLoader (or StreamingData"
-                f"Loader) over a streaming.StreamingDataset, but it is a {type(loader).__name__}"
+                "Loader) over a streaming.StreamingDataset or a map-style dataset, but it is a "
+                f"{type(loader).__name__}"
             )
         if state.dataloader_len is not None and int(state.dataloader_len) < len(loader):
             raise ValueError(
@@ -407,7 +420,7 @@ class DataAgent(Algorithm):
         """Attach to loader and model; needs the trainer's final objects, hence at FIT_START."""
         loader = state.dataloader
         assert isinstance(loader, DataLoader), "checked before"
-        attachment = attach(loader.dataset, loader)
+        attachment = attach(loader.dataset, loader, shuffle_seed=state.rank_zero_seed)
         if attachment.has_standing_selection():
             raise ValueError(
                 "select() restricts the training dataset, and DataAgent selects as well: call "
@@ -478,10 +491,21 @@ class DataAgent(Algorithm):
                     "checkpoint of an epoch's end (save_interval='1ep')"
                 )
             self._restore(self._loaded)
+            begun = inside_epoch or (self._loader.persistent_workers and state.timestamp.epoch > 0)
+            if begun:  # else nothing was drawn for it, and Composer restores the generators
+                saved = self._loaded.get("random") if inside_epoch else None
+                self._randomness = ResumedRandomness(self._loader, saved)
             self._loaded = None
+            self._attachment.resume_at(self._streaming_epoch, int(state.timestamp.sample_in_epoch))
         elif inside_epoch and self._selection is not None:
             # fit() again, after max_duration ended inside an epoch.
             self._attachment.resume_here(int(state.timestamp.sample_in_epoch))
+        elif inside_epoch:
+            raise RuntimeError(
+                "The checkpoint is from inside an epoch and has no DataAgent state, so what that "
+                "epoch has left to serve is not known: start from a checkpoint of an epoch's end "
+                "(save_interval='1ep')"
+            )
         if isinstance(self.schedule, RatioSchedule):
             self._size_for(self.schedule.ratio)  # not first after a warm-up epoch
         upcoming = self._attachment.upcoming_epoch()
@@ -522,6 +546,7 @@ class DataAgent(Algorithm):
             "preset": self.preset,
             "state": self.settings.state,
             "seed": self.seed,
+            "trainer_seed": int(state.rank_zero_seed),
             "settings": self._plain_settings(),
             "num_samples": self.num_samples,
             "num_epochs": int(duration.value) if epochs and duration is not None else None,
@@ -635,15 +660,12 @@ class DataAgent(Algorithm):
         """Served equals planned, or the run stops: a short epoch is never passed over."""
         served = self.ledger.last_seen == epoch
         missing = np.flatnonzero(self._mask & ~served)
-        if self._loader.drop_last:
-            # Every worker of every rank may keep an incomplete batch back.
-            workers = max(self._loader.num_workers, 1) * collectives.world_size()
-            allowed = workers * ((self._loader.batch_size or 1) - 1)
-        else:
-            allowed = 0
+        selected = int(self._mask.sum())
+        assert self._attachment is not None
+        allowed = self._attachment.may_leave_out(selected, self._loader)
         if len(missing) > allowed or not served.any():
             raise RuntimeError(
-                f"Epoch {epoch} ended without {len(missing)} of its {int(self._mask.sum())} "
+                f"Epoch {epoch} ended without {len(missing)} of its {selected} "
                 f"selected samples, for example id {int(missing[0])}: the loader stopped early. "
                 "Look for an earlier error of the data loader."
             )
@@ -680,7 +702,7 @@ class DataAgent(Algorithm):
             factor = np.float32(self.num_samples / len(selection.ids))
             self._weights = factor * (ones if self._weights is None else self._weights)
         record = self._attachment.serve(selection.ids)
-        self._streaming_epoch = record.epoch
+        self._streaming_epoch = self._attachment.upcoming_epoch()
         digests = collectives.all_gather_strings(record.digest)
         differing = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
         if differing:
@@ -788,6 +810,7 @@ class DataAgent(Algorithm):
             "learner": None if self._learner is None else self._learner.state_dict(),
             "records": self._records.state_dict(),
             "journal": self._journal.state_dict(),
+            "random": take_random_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from composer_dataagent.streaming.attach import Attachment, attach
+from composer_dataagent.streaming.attach import attach
+from composer_dataagent.streaming.attachment import Attachment
 from composer_dataagent.streaming.errors import (
     SelectionCorruptError,
     SelectionError,

@@ -8,27 +8,30 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from streaming import StreamingDataLoader, StreamingDataset
 from streaming.base.shuffle import algos as SHUFFLES
 from torch.utils.data import DataLoader
 
+from composer_dataagent import collectives
+from composer_dataagent.streaming.attachment import Attachment, Ids, to_mask
 from composer_dataagent.streaming.dataset import is_selective, selective
 from composer_dataagent.streaming.folders import make_folder, remove_folder
-from composer_dataagent.streaming.loader import IdCollate, beside
+from composer_dataagent.streaming.loader import IdCollate, beside, check_loader
+from composer_dataagent.streaming.map_style import attach_map_style, is_map_style
+from composer_dataagent.streaming.planning import BATCHING_METHODS
+from composer_dataagent.streaming.reading import speed_up
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
 
-Ids = Sequence[int] | NDArray[np.int64] | torch.Tensor
 
-
-class Attachment:
-    """The handle to an attached dataset; made by :func:`attach`.
+class StreamingAttachment(Attachment):
+    """The handle to an attached StreamingDataset; made by :func:`attach`.
 
     Attributes:
         dataset (StreamingDataset): The user's object, now selective.
@@ -46,6 +49,8 @@ class Attachment:
 
     def has_standing_selection(self) -> bool:
         """Whether :func:`~composer_dataagent.streaming.select` restricts the dataset."""
+        if self._store.has_rule():
+            return True
         if not self._store.has_standing():
             return False
         _, record = self._store.open(self.upcoming_epoch())
@@ -85,10 +90,43 @@ class Attachment:
         if upcoming > 0:
             # A checkpoint in the middle of the running epoch names what it began with.
             self._store.keep(upcoming - 1)
+        _check_size(mask, self.dataset.num_canonical_nodes)
+        self._store.drop_standing()
         record = self._publish(mask, None)
         self._store.keep_only(range(upcoming - 1, upcoming))
         self._set_length(record.size)
         return record
+
+    def serve_by_rule(self, rule: Callable[[int], Ids | NDArray[np.bool_]]) -> None:
+        """Have a function say what each epoch serves, from the upcoming one on.
+
+        It is called in any process that needs an epoch's selection, also in workers (spawned ones
+        get it pickled), and must give the same in all of them. ``len()`` is that of the upcoming
+        epoch.
+
+        Args:
+            rule (Callable): ``(epoch) -> ids or mask``; epochs count from 0 and over resumptions.
+
+        Raises:
+            ValueError: What it gives for the upcoming epoch cannot be served.
+            TypeError: Likewise.
+        """
+        upcoming = self.upcoming_epoch()
+        mask_of = _MaskOf(rule, self.num_samples, self.dataset.num_canonical_nodes)
+        mask_of(upcoming)  # what is wrong with it shows now
+        if upcoming > 0:
+            self._store.keep(upcoming - 1)
+        self._store.keep_only(range(upcoming - 1, upcoming))
+        self._store.follow(mask_of)
+
+    def may_leave_out(self, size: int, loader: DataLoader) -> int:
+        """See :meth:`Attachment.may_leave_out`."""
+        del size
+        if not loader.drop_last:
+            return 0
+        # Every worker of every rank may keep an incomplete batch back.
+        workers = max(loader.num_workers, 1) * collectives.world_size()
+        return workers * ((loader.batch_size or 1) - 1)
 
     def raw_sample(self, sample_id: int) -> dict[str, Any]:
         """The stored columns of a sample, as streaming decodes them; downloads its shard if absent.
@@ -124,13 +162,11 @@ class Attachment:
         """
         self._set_length(self.dataset.resume_here(sample_in_epoch).size)
 
+    def resume_at(self, epoch: int, sample_in_epoch: int) -> None:
+        """Nothing to do: Composer gave the dataset its own state, which has the place."""
+
     def _publish(self, mask: NDArray[np.bool_], epoch: int | None) -> SelectionRecord:
-        size, nodes = int(mask.sum()), self.dataset.num_canonical_nodes
-        if size < nodes:
-            raise ValueError(
-                f"{size} selected samples cannot be dealt to num_canonical_nodes={nodes}: select "
-                "at least that many, or give the StreamingDataset a smaller num_canonical_nodes"
-            )
+        _check_size(mask, self.dataset.num_canonical_nodes)
         return self._store.publish(mask, epoch)
 
     def _set_length(self, size: int) -> None:
@@ -138,83 +174,94 @@ class Attachment:
         self.dataset.length = ceil(size / self.dataset._parallel_rank_world.num_ranks)
 
 
-def attach(dataset: object, loader: DataLoader | None = None) -> Attachment:
-    """Make a StreamingDataset, and the loader over it, selective.
+@dataclass(frozen=True)
+class _MaskOf:
+    """A user's rule, checked; can be pickled if the rule can."""
+
+    rule: Callable[[int], Ids | NDArray[np.bool_]]
+    num_samples: int
+    canonical_nodes: int
+
+    def __call__(self, epoch: int) -> NDArray[np.bool_]:
+        mask = to_mask(self.rule(epoch), self.num_samples)
+        _check_size(mask, self.canonical_nodes)
+        return mask
+
+
+def _check_size(mask: NDArray[np.bool_], canonical_nodes: int) -> None:
+    size = int(mask.sum())
+    if size < canonical_nodes:
+        raise ValueError(
+            f"{size} selected samples cannot be dealt to num_canonical_nodes={canonical_nodes}: "
+            "select at least that many, or give the StreamingDataset a smaller num_canonical_nodes"
+        )
+
+
+def attach(
+    dataset: object,
+    loader: DataLoader | None = None,
+    *,
+    memory_map: bool = False,
+    shuffle_seed: int = 0,
+) -> Attachment:
+    """Make a StreamingDataset, and the loader over it, or a loader over map-style data selective.
 
     The objects stay the user's own, whatever subclasses they are of. Nothing is selected yet: call
     :meth:`Attachment.serve` before each epoch. Idempotent; call it before the first iteration.
 
     Args:
-        dataset (StreamingDataset): The dataset.
+        dataset (StreamingDataset | Dataset): The dataset.
         loader (DataLoader | None): A ``DataLoader`` or ``StreamingDataLoader`` over it. It then has
             ``sample_ids``, the int64 tensor ``[B]`` of the batch that it yielded last; the batch is
-            the user's own. Default: ``None`` (ids are not needed).
+            the user's own. Default: ``None`` (ids are not needed, and the dataset is streaming).
+        memory_map (bool): Read MDS shards through memory maps that stay open: the fastest way, for
+            local files that nothing cuts short while they are in use (the system ends a process
+            that reads beyond the end of a map). Default: ``False``.
+        shuffle_seed (int): Seeds the order of map-style data that a ``RandomSampler`` without a
+            generator shuffles. Default: ``0``.
 
     Returns:
         Attachment: The handle that selects.
 
     Raises:
-        TypeError: Not a StreamingDataset or not a DataLoader.
+        TypeError: The dataset is neither streaming nor map-style, or the loader no DataLoader.
         ValueError: The dataset repeats, chooses or weighs samples, or is set up in another way that
-            a selection cannot be combined with, or the loader has another batch size; the message
-            names the argument.
+            a selection cannot be combined with, or the loader has another batch size, or a sampler
+            with a selection of its own; the message names the argument.
         RuntimeError: The loader's workers are already running.
     """
+    if is_map_style(dataset):
+        if memory_map:
+            raise ValueError(
+                f"memory_map=True is for MDS shards, which a {type(dataset).__name__} does not "
+                "have: remove it"
+            )
+        return attach_map_style(dataset, loader, shuffle_seed)
     if not isinstance(dataset, StreamingDataset):
         raise TypeError(
             f"The training dataset is a {type(dataset).__name__}, but only a streaming."
-            "StreamingDataset (any subclass) can serve a selection: convert the data to MDS shards "
-            "with streaming.MDSWriter and read them with StreamingDataset"
+            "StreamingDataset (any subclass) or a map-style dataset (__getitem__ and __len__) can "
+            "serve a selection: convert the data to MDS shards with streaming.MDSWriter and read "
+            "them with StreamingDataset"
         )
     if loader is not None:
         _check_loader(dataset, loader)
-    if not is_selective(dataset):
+    is_new = not is_selective(dataset)
+    if is_new:
         _check_dataset(dataset)
         _make_selective(dataset)
+    if memory_map and dataset.cache_limit is not None:
+        raise ValueError(
+            "memory_map=True cannot be combined with cache_limit: an evicted shard would keep its "
+            "space as long as it is mapped. Remove one of the two"
+        )
+    if is_new or memory_map:
+        speed_up(dataset, memory_map)
     if loader is not None and not isinstance(loader.collate_fn, IdCollate):
         loader.collate_fn = IdCollate(loader.collate_fn, dataset)
         loader.__class__ = beside(type(loader))
         dataset.recent_ids = deque(maxlen=loader.batch_size)  # type: ignore[attr-defined]
-    return Attachment(dataset)
-
-
-def to_mask(ids: Ids | NDArray[np.bool_], num_samples: int) -> NDArray[np.bool_]:
-    """Check sample ids (or a mask) and give them as a mask ``[N]``.
-
-    Raises:
-        ValueError: No id, one twice, one outside the data set, or a mask of another length.
-        TypeError: Neither integers nor booleans.
-    """
-    array = np.asarray(ids.cpu() if isinstance(ids, torch.Tensor) else ids)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iub"):
-        raise TypeError(
-            "sample ids must be a one-dimensional sequence of integers, or a boolean mask, but are "
-            f"an array of shape {array.shape} and dtype {array.dtype}"
-        )
-    if array.dtype == bool:
-        if len(array) != num_samples:
-            raise ValueError(
-                f"the mask has {len(array)} entries, but the data set has {num_samples} samples"
-            )
-        mask = array.copy()
-    else:
-        outside = (array < 0) | (array >= num_samples)
-        if outside.any():
-            raise ValueError(
-                f"sample id {array[outside.argmax()]} is outside the data set, whose ids are 0 to "
-                f"{num_samples - 1}"
-            )
-        mask = np.zeros(num_samples, bool)
-        mask[array.astype(np.int64)] = True
-        if mask.sum() != len(array):
-            values, counts = np.unique(array, return_counts=True)
-            raise ValueError(
-                f"sample id {values[counts.argmax()]} is given {counts.max()} times; an epoch "
-                "serves a sample at most once"
-            )
-    if not mask.any():
-        raise ValueError("no sample is selected; an epoch needs at least one")
-    return mask
+    return StreamingAttachment(dataset)
 
 
 def _make_selective(dataset: StreamingDataset) -> None:
@@ -244,10 +291,10 @@ def _check_dataset(dataset: StreamingDataset) -> None:
                 "epoch: a selection decides that itself, so remove proportion, repeat and choose "
                 "from the streams, and epoch_size from the dataset"
             )
-    if dataset.batching_method != "random":
+    if dataset.batching_method not in BATCHING_METHODS:
         raise ValueError(
-            f"batching_method={dataset.batching_method!r} cannot be combined with a selection yet; "
-            "use batching_method='random'"
+            f"batching_method={dataset.batching_method!r} cannot be combined with a selection; use "
+            f"one of {list(BATCHING_METHODS)}"
         )
     if dataset.shuffle and dataset.shuffle_algo not in SHUFFLES:
         raise ValueError(
@@ -266,10 +313,8 @@ def _check_dataset(dataset: StreamingDataset) -> None:
 
 
 def _check_loader(dataset: StreamingDataset, loader: DataLoader) -> None:
-    if not isinstance(loader, DataLoader):
-        raise TypeError(f"loader must be a torch DataLoader, but is a {type(loader).__name__}")
-    if loader.dataset is not dataset:
-        raise ValueError("loader is over another dataset object than the one to attach")
+    attached = isinstance(getattr(loader, "collate_fn", None), IdCollate)
+    check_loader(dataset, loader, attached, (DataLoader, StreamingDataLoader))
     if loader.batch_size is None:
         raise ValueError(
             "The DataLoader has batch_size=None, so its samples are batches already and have no "
@@ -282,18 +327,4 @@ def _check_loader(dataset: StreamingDataset, loader: DataLoader) -> None:
             f"The DataLoader has batch_size={loader.batch_size}, but its StreamingDataset has "
             f"batch_size={dataset.batch_size}: give both the same, the number of samples per batch "
             "on each rank"
-        )
-    if isinstance(loader.collate_fn, IdCollate):
-        return
-    if loader._iterator is not None:
-        raise RuntimeError(
-            "The DataLoader's persistent workers are already running with the dataset as it was: "
-            "attach before the first iteration"
-        )
-    own = next(cls for cls in type(loader).__mro__ if "__iter__" in vars(cls))
-    if own not in (DataLoader, StreamingDataLoader):
-        raise ValueError(
-            f"{own.__name__} overrides DataLoader.__iter__, which would see batches with their "
-            "ids: do what it does in collate_fn (keeping the order of the samples) or in the "
-            "dataset instead"
         )

@@ -7,16 +7,19 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator
+from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from streaming import StreamingDataset
 from streaming.base.dataset import _Iterator
+from streaming.base.world import World
 
-from composer_dataagent.streaming.errors import SelectionCorruptError
+from composer_dataagent.streaming.errors import SelectionCorruptError, SelectionMissingError
+from composer_dataagent.streaming.planning import generate_work
 from composer_dataagent.streaming.repairs import named_after, repaired
-from composer_dataagent.streaming.shard_index import are_set, shuffle_units
+from composer_dataagent.streaming.shard_index import are_set
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
 
 
@@ -24,8 +27,8 @@ from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
 def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
     """The selective subclass of a user's dataset class.
 
-    Selection is injected in ``resample_streams`` alone: partition, shuffle, resumption and eviction
-    are streaming's own and happen downstream of it. The subclass adds no slots and has a single
+    Selection is injected where the epoch's work is generated: resumption, workers and eviction are
+    streaming's own and happen downstream of it. The subclass adds no slots and has a single
     line of bases, which is what Python asks for before an object's ``__class__`` may be set to it.
 
     Args:
@@ -39,18 +42,13 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
     class Selective(base):
         # Set by streaming.attach.
         selection_store: SelectionStore
-        recent_ids: deque[int]  # of the samples that this process read last; see IdCollate
+        recent_ids: deque[np.int64]  # of the samples that this process read last; see IdCollate
 
         # ------------------------------------------------------------------ what is served
 
-        def resample_streams(
-            self, epoch: int, stream_id: int | None = None
-        ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-            del stream_id  # batching methods that sample per stream are refused by attach
+        def _generate_work(self, world: World, epoch: int, sample_in_epoch: int) -> NDArray:
             ids, _ = self.selection_store.read(epoch)
-            # batching/random.py reads this right after calling us, in this process.
-            self.epoch_size = len(ids)
-            return shuffle_units(ids, self.samples_per_shard), ids
+            return generate_work(self, ids, world, epoch, sample_in_epoch)
 
         def _get_work(self, epoch: int, sample_in_epoch: int) -> NDArray[np.int64]:
             # Every process checks, and before the barriers inside: where the leader alone fails,
@@ -67,10 +65,17 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             return work
 
         def _each_sample_id(self, it: _Iterator) -> Iterator[int]:
+            remember = self.recent_ids.append
             for sample_id in super()._each_sample_id(it):
                 # __iter__ maps __getitem__ over this one id at a time.
-                self.recent_ids.append(int(sample_id))
+                remember(sample_id)
                 yield sample_id
+
+        def __len__(self) -> int:
+            if not self.selection_store.has_rule():
+                return super().__len__()
+            _, record = self.selection_store.open(self.upcoming_epoch())
+            return ceil(record.size / self._parallel_rank_world.num_ranks)
 
         # ------------------------------------------------------------------ stopping and going on
 
@@ -87,7 +92,12 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 
         def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
             state = super().state_dict(num_samples, from_beginning)
-            _, record = self.selection_store.open(state["epoch"])
+            try:
+                _, record = self.selection_store.open(state["epoch"])
+            except SelectionMissingError:
+                if state["sample_in_epoch"] == 0:
+                    return state  # nothing is served of it yet; it can still be selected
+                raise
             return {**state, "selection": _brief(record)}
 
         def resume_here(self, sample_in_epoch: int) -> SelectionRecord:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from streaming import StreamingDataLoader, StreamingDataset
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from composer_dataagent.streaming.repairs import named_after
 
 
 class IdCollate:
@@ -32,11 +35,20 @@ class IdCollate:
         ids = list(self.dataset.recent_ids)[-len(samples) :]
         fetched = samples.copy()
         batch = self.collate(samples)
-        return batch, torch.tensor(_follow(samples, fetched, ids), dtype=torch.int64)
+        return batch, torch.tensor(follow(samples, fetched, ids), dtype=torch.int64)
 
 
-def _follow(samples: list[Any], fetched: list[Any], ids: list[int]) -> list[int]:
-    """The ids in the order into which a collate function has sorted its list, as some do."""
+def follow(samples: list[Any], fetched: list[Any], ids: list[int]) -> list[int]:
+    """The ids in the order into which a collate function has sorted its list, as some do.
+
+    Args:
+        samples (list[Any]): The list, after the collate function had it.
+        fetched (list[Any]): A copy from before.
+        ids (list[int]): Of the samples in ``fetched``.
+
+    Returns:
+        list[int]: ``ids`` itself where nothing was moved.
+    """
     if all(now is then for now, then in zip(samples, fetched, strict=False)):
         return ids
     id_of = {id(sample): i for sample, i in zip(fetched, ids, strict=True)}
@@ -59,18 +71,68 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
 
     class Beside(cls):  # type: ignore[valid-type, misc]
         sample_ids: Tensor
+        _is_between_epochs = False
 
         def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
             # torch warns of epochs longer than len() said when it was last asked.
             self._IterableDataset_len_called = None
+            self._is_between_epochs = False
             for batch, ids in super().__iter__():
                 self.sample_ids = ids
                 yield batch
+            self._is_between_epochs = True
 
         def _get_batch_size(self, batch: tuple[Any, Tensor]) -> int:
             # StreamingDataLoader counts below us, where the batch still has its ids.
             return len(batch[1])
 
-    Beside.__name__, Beside.__qualname__ = cls.__name__, cls.__qualname__
-    Beside.__module__, Beside.__doc__ = cls.__module__, cls.__doc__
-    return Beside
+    class Stateful(Beside):
+        def state_dict(self) -> Any:
+            """Where to go on."""
+            if self._is_between_epochs and isinstance(self.dataset, StreamingDataset):
+                # Stock code names the end of the epoch that is over: a resumed loop would begin
+                # with an epoch of no batches.
+                return self.dataset.state_dict(0, True)
+            return super().state_dict()  # type: ignore[misc]  # of StreamingDataLoader
+
+    return named_after(cls, Stateful if issubclass(cls, StreamingDataLoader) else Beside)
+
+
+def check_loader(
+    dataset: object,
+    loader: DataLoader,
+    attached: bool,
+    iterates: tuple[type[DataLoader], ...] = (DataLoader,),
+) -> None:
+    """Refuse loaders that cannot carry ids beside their batches.
+
+    Args:
+        dataset (object): What it should be over.
+        loader (DataLoader): The loader.
+        attached (bool): Whether it carries ids already.
+        iterates (tuple[type[DataLoader], ...]): The classes whose ``__iter__`` is known. Default:
+            torch's own.
+
+    Raises:
+        TypeError: Not a DataLoader.
+        ValueError: Over another dataset, or its class iterates in its own way.
+        RuntimeError: Its workers are already running.
+    """
+    if not isinstance(loader, DataLoader):
+        raise TypeError(f"loader must be a torch DataLoader, but is a {type(loader).__name__}")
+    if loader.dataset is not dataset:
+        raise ValueError("loader is over another dataset object than the one to attach")
+    if attached:
+        return
+    if loader._iterator is not None:
+        raise RuntimeError(
+            "The DataLoader's persistent workers are already running with the dataset as it was: "
+            "attach before the first iteration"
+        )
+    own = next(cls for cls in type(loader).__mro__ if "__iter__" in vars(cls))
+    if own not in iterates:
+        raise ValueError(
+            f"{own.__name__} overrides DataLoader.__iter__, which would see batches with their "
+            "ids: do what it does in collate_fn (keeping the order of the samples) or in the "
+            "dataset instead"
+        )

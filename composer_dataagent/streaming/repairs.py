@@ -7,14 +7,17 @@ override says which defect:
 
 - ``_resume`` and ``load_state_dict`` open shared memory anew at each call and never close it.
 - ``state_dict`` names, between two epochs, the one that ended.
-- ``_get_work`` waits forever for a shard that a killed process was preparing.
+- ``_get_work`` waits forever for a shard that a killed process was preparing, and holds the plan of
+  all workers in memory three times.
 - ``__iter__`` and ``on_exception`` end an epoch early, without a word, when a thread failed.
 - ``__iter__`` uses threads and file locks of the process that it was forked from, and after one
   failure refuses ever to iterate again.
 - ``_prepare_thread`` that failed is waited for by the next iteration, forever.
-- ``_ready_thread`` asks for a shard once and then waits forever.
+- ``_ready_thread`` asks for a shard once and then waits forever; both threads ask for the shard of
+  each sample.
 - ``prepare_shard`` leaves a shard that failed "preparing", and a file whose hash is wrong in place;
-  and it takes a file lock for each sample, also of shards that are there.
+  it serves a file that was cut off as far as it goes; and it takes a file lock for each sample,
+  also of shards that are there.
 - ``__reduce_ex__``: once iterated, the dataset cannot be pickled.
 """
 
@@ -22,25 +25,31 @@ from __future__ import annotations
 
 import atexit
 import functools
+import itertools
 import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future
 from threading import Event
-from time import sleep
+from time import sleep, time_ns
 from traceback import clear_frames
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from streaming import StreamingDataset
-from streaming.base.constant import RESUME, TICK
-from streaming.base.dataset import _Iterator, _ShardState
+from streaming.base.array import Array
+from streaming.base.batching import generate_work
+from streaming.base.constant import EPOCH_DATA, EPOCH_SHAPE, RESUME
+from streaming.base.dataset import NEVER, _Iterator, _ShardState
 from streaming.base.shared import SharedMemory
 from streaming.base.shared.prefix import _get_path
 from streaming.base.world import World
 
 from composer_dataagent.streaming.errors import ShardError, ShortEpochError
+from composer_dataagent.streaming.prefetch import follow, prepare_ahead
+from composer_dataagent.streaming.shards import can_be_fetched, damage_of, has_files, is_unpacked
 
 # What a process makes for itself when it iterates or reads. Threads and file locks do not survive a
 # fork, and none of it can be pickled.
@@ -60,6 +69,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
     Returns:
         type[Any]: One class per ``cls``, of the same name.
     """
+    takes_one_id = cls.__getitem__ is Array.__getitem__
 
     class Repaired(cls):  # type: ignore[valid-type, misc]
         process_id: int  # where it was made, or has iterated last
@@ -124,15 +134,53 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
         # ------------------------------------------------------------------ served equals planned
 
         def _get_work(self, epoch: int, sample_in_epoch: int) -> NDArray[np.int64]:
-            if self._unique_worker_world.is_local_leader:
-                # The others wait for the leader's plan: nobody downloads, so what is still
-                # "preparing" was left so by a process that was killed, and stock code would wait
-                # for it forever.
+            # As in stock code: the node's leader plans for all, and shows it in shared memory.
+            barrier = self._shared_barrier
+            if not hasattr(barrier, "lock"):  # it cannot be pickled, so it is made late
+                barrier.lock = FileLock(barrier.filelock_path)
+            unique, parallel = self._unique_worker_world, self._parallel_worker_world
+            if unique.is_local_leader:
+                # The others wait for the plan: nobody downloads, so what is still "preparing" was
+                # left so by a process that was killed, and stock code would wait for it forever.
                 states = self._shard_states.numpy()
                 states[states == _ShardState.PREPARING] = _ShardState.REMOTE
-            work = super()._get_work(epoch, sample_in_epoch)
+                plan = self._generate_work(parallel, epoch, sample_in_epoch)
+                shared = self._share_work(plan)
+                barrier(unique.workers_per_node)
+            else:
+                barrier(unique.workers_per_node)
+                plan, *shared = self._attach_work()
+            mine = (parallel.node, parallel.rank_of_node, parallel.worker_of_rank)
+            work = plan[mine].flatten().astype(np.int64)
+            del plan
+            barrier(unique.workers_per_node)
+            for memory in shared:
+                if memory is not None:
+                    memory.cleanup()
             self._planned = (epoch, int((work != -1).sum()))
             return work
+
+        def _generate_work(self, world: World, epoch: int, sample_in_epoch: int) -> NDArray:
+            """The plan of all workers, see streaming's function of this name."""
+            return generate_work(self.batching_method, self, world, epoch, sample_in_epoch)
+
+        def _share_work(self, sample_ids: NDArray) -> tuple[SharedMemory, SharedMemory | None]:
+            # Stock code has the plan in memory three times at once.
+            shape = np.array(sample_ids.shape, np.int64)
+            shape_memory = self._make_shared(EPOCH_SHAPE, shape)
+            return shape_memory, (
+                self._make_shared(EPOCH_DATA, sample_ids) if sample_ids.size else None
+            )
+
+        def _make_shared(self, name: str, content: NDArray) -> SharedMemory:
+            memory = SharedMemory(
+                name=_get_path(self._shm_prefix_int, name),
+                create=True,
+                size=content.size * np.int64().nbytes,
+                auto_cleanup=False,
+            )
+            np.copyto(np.ndarray(content.shape, np.int64, buffer=memory.buf), content)
+            return memory
 
         def __iter__(self) -> Iterator[Any]:
             self._start_clean()
@@ -156,6 +204,12 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                     f"process had to serve. Cause: {self._failure!r}"
                 ) from self._failure
 
+        def __getitem__(self, at: Any) -> Any:
+            # Stock code makes five calls to find out that a number of NumPy's is one.
+            if type(at) is np.int64 and at >= 0 and takes_one_id:
+                return self.get_item(at)  # type: ignore[arg-type]  # as stock code does
+            return super().__getitem__(at)  # type: ignore[arg-type]
+
         def _start_clean(self) -> None:
             """Leave behind what another process or an epoch that failed has left in this object."""
             if self.process_id != os.getpid():
@@ -175,29 +229,13 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
 
         def _prepare_thread(self, it: _Iterator) -> None:
             try:
-                super()._prepare_thread(it)
-            except BaseException:
-                it.on_exit()  # the next iteration waits for it
-                raise
+                prepare_ahead(self, it)
+            finally:
+                it.on_exit()  # the next iteration waits for it, also if this one failed
 
         def _ready_thread(self, it: _Iterator) -> None:
-            # Stock code asks for a shard once and then waits: forever, if the process that
-            # downloads it fails, or if it is evicted meanwhile.
             try:
-                while not (it.should_exit() or self._event.is_set() or it.ready_index == it.total):
-                    if it.ready_index - it.yield_index > self.predownload:
-                        sleep(TICK)
-                        continue
-                    sample_id = it.sample_ids[it.ready_index]
-                    if sample_id != -1:
-                        shard_id, _ = self.spanner[sample_id]
-                        if self._shard_states[shard_id] == _ShardState.REMOTE:
-                            self.prepare_shard(shard_id, False)
-                            continue
-                        if self._shard_states[shard_id] != _ShardState.LOCAL:
-                            sleep(TICK)
-                            continue
-                    it.ready_index += 1
+                follow(self, it)
             finally:
                 it.on_exit()
 
@@ -213,33 +251,92 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
         # ------------------------------------------------------------------ shards
 
         def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
+            stream = self.streams[self.stream_per_shard[shard_id]]
+            shard = self.shards[shard_id]
+            if self._shard_states[shard_id] == _ShardState.LOCAL:
+                damage = damage_of(shard, stream)
+                if damage is None and is_unpacked(shard, stream):
+                    # Stock code makes a file lock here, which costs more than the read.
+                    self._shard_access_times[shard_id] = time_ns()  # for eviction
+                    return
+                if damage is not None:
+                    self._discard(shard_id, damage)
+            for failures in itertools.count(1):
+                cause, is_worth_it = self._try_to_prepare(shard_id, blocking)
+                if cause is None:
+                    return
+                if not is_worth_it or failures >= stream.download_retry:
+                    raise self._shard_error(shard_id, repr(cause)) from cause
+                sleep(2.0 ** (failures - 1))
+
+        def _try_to_prepare(self, shard_id: int, blocking: bool) -> tuple[Exception | None, bool]:
+            """What went wrong, if anything did, and whether it is worth another try."""
+            stream = self.streams[self.stream_per_shard[shard_id]]
+            shard = self.shards[shard_id]
             before = self._shard_states[shard_id]
-            if before == _ShardState.LOCAL and not blocking and self.cache_limit is None:
-                # The prepare thread asks for every sample. Stock code makes a file lock each time,
-                # which costs more than the read, and notes the time, which only eviction needs.
-                return
             try:
                 super().prepare_shard(shard_id, blocking)
             except BaseException as error:
-                if before != _ShardState.PREPARING:
+                # Where there are files, they were downloaded and then found to be wrong. A download
+                # that failed was tried again by streaming.
+                arrived = can_be_fetched(stream) and has_files(shard, stream)
+                # An interrupt may come while another process is at work. Any other error is our
+                # own, whatever the state was before: the other may have given up in between.
+                if isinstance(error, Exception) or before != _ShardState.PREPARING:
                     self._give_up(shard_id)
                 if not isinstance(error, Exception):
                     raise
-                stream = self.streams[self.stream_per_shard[shard_id]]
-                raise ShardError(
-                    f"Shard {self.shards[shard_id].file_pairs[0][0].basename} of "
-                    f"remote={stream.remote!r}, local={stream.local!r} is not available: {error!r}"
-                ) from error
+                return error, arrived
+            if before != _ShardState.REMOTE or self._shard_states[shard_id] != _ShardState.LOCAL:
+                return None, False  # someone else's work
+            damage = damage_of(shard, stream)
+            if damage is None:
+                return None, False
+            # Stock code does not look: a cut-off file would be served as far as it goes.
+            self._discard(shard_id, damage)
+            return OSError(damage), True
+
+        def _discard(self, shard_id: int, damage: str) -> None:
+            """Forget a local shard that is damaged, so that it is fetched again.
+
+            Raises:
+                ShardError: There is nowhere to fetch it from.
+            """
+            stream = self.streams[self.stream_per_shard[shard_id]]
+            shard = self.shards[shard_id]
+            if not can_be_fetched(stream):
+                raise self._shard_error(shard_id, f"{damage}, and there is no remote copy")
+            with FileLock(self._cache_filelock_path):
+                if self._shard_states[shard_id] != _ShardState.LOCAL:
+                    return  # another process was here first
+                if damage_of(shard, stream) is None:
+                    return
+                # What was counted when it came, whatever is left of it now.
+                counted = shard.get_persistent_size(stream.safe_keep_zip)
+                shard.evict()
+                self.cache_usage = max(0, self.cache_usage - counted)
+                self._shard_access_times[shard_id] = NEVER
+                self._shard_states[shard_id] = _ShardState.REMOTE
 
         def _give_up(self, shard_id: int) -> None:
             """Let others try a shard that this process failed to prepare."""
             # Stock code leaves it "preparing", and every other process waits for it forever; and it
             # leaves a file whose hash is wrong, which passes for good later.
             if self._shard_states[shard_id] == _ShardState.PREPARING:
-                stream = self.streams[self.stream_per_shard[shard_id]]
-                if stream.remote not in (None, stream.local):
+                if can_be_fetched(self.streams[self.stream_per_shard[shard_id]]):
                     self.shards[shard_id].evict()
                 self._shard_states[shard_id] = _ShardState.REMOTE
+
+        def _shard_error(self, shard_id: int, cause: str) -> ShardError:
+            stream = self.streams[self.stream_per_shard[shard_id]]
+            return ShardError(
+                f"Shard {self.shards[shard_id].file_pairs[0][0].basename} of "
+                f"remote={stream.remote!r}, local={stream.local!r} is not available: {cause}"
+            )
+
+        def shards_of(self, sample_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+            """The shards that samples are in, ``[K]`` for ``[K]`` ids."""
+            return np.searchsorted(self.spanner.shard_bounds, sample_ids, side="right") - 1
 
         # ------------------------------------------------------------------ spawned workers
 

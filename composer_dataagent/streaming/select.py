@@ -4,15 +4,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from streaming import StreamingDataset
 
-from composer_dataagent.streaming.attach import Attachment, Ids, attach
+from composer_dataagent.streaming.attach import StreamingAttachment, attach
+from composer_dataagent.streaming.attachment import Attachment, Ids
 from composer_dataagent.streaming.dataset import is_selective
 
+Predicate = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 
-def select(dataset: StreamingDataset, ids: Ids | NDArray[np.bool_]) -> Attachment:
+
+def select(
+    dataset: StreamingDataset,
+    ids: Ids | NDArray[np.bool_] | Predicate | None = None,
+    *,
+    per_epoch: Callable[[int], Ids | NDArray[np.bool_]] | None = None,
+) -> Attachment:
     """Serve only these samples, from the next epoch on, until told otherwise.
 
     Partition over ranks and workers, shuffle, ``len()``, resumption and eviction all follow. A
@@ -23,13 +33,19 @@ def select(dataset: StreamingDataset, ids: Ids | NDArray[np.bool_]) -> Attachmen
     Args:
         dataset (StreamingDataset): Any StreamingDataset. In a multi-process run, every rank selects
             the same samples.
-        ids (Ids | NDArray[np.bool_]): Sample ids in any order, or a mask ``[N]``.
+        ids (Ids | NDArray[np.bool_] | Callable): Sample ids in any order, or a mask ``[N]``, or a
+            function from all ids, int64 ``[N]``, to a mask.
+        per_epoch (Callable[[int], Ids | NDArray[np.bool_]] | None): Instead of ``ids``:
+            ``(epoch) -> ids or mask``, with epochs counted from 0 and over resumptions. It is
+            called in all ranks and workers and must give the same in all. Composer asks for the
+            length of an epoch once: give it epochs of one size, or use ``DataAgent``.
 
     Returns:
         Attachment: The handle; it can be ignored.
 
     Raises:
-        TypeError: Not a StreamingDataset, or ids that are not integers.
+        TypeError: Not a StreamingDataset (for map-style data, use ``torch.utils.data.Subset``),
+            neither or both of ``ids`` and ``per_epoch``, or ids that are not integers.
         ValueError: No id, one twice, one outside the data set; see also
             :func:`~composer_dataagent.streaming.attach`.
 
@@ -37,12 +53,33 @@ def select(dataset: StreamingDataset, ids: Ids | NDArray[np.bool_]) -> Attachmen
         .. code-block:: python
 
             dataset = StreamingDataset(remote="s3://bucket/data", batch_size=32, shuffle=True)
-            select(dataset, np.flatnonzero(quality > 0.5))
+            select(dataset, np.flatnonzero(quality > 0.5))  # or: quality > 0.5
+            select(dataset, lambda ids: ids % 10 > 0)  # all but every tenth
+            select(dataset, per_epoch=lambda epoch: difficulty < 0.2 * (epoch + 1))  # curriculum
             loader = StreamingDataLoader(dataset, batch_size=32, num_workers=8)
     """
+    if (ids is None) == (per_epoch is None):
+        raise TypeError("select() takes what to serve: either ids or per_epoch")
+    if per_epoch is not None and not callable(per_epoch):
+        raise TypeError(f"per_epoch must be a function (epoch) -> ids, but is {per_epoch!r}")
     attachment = attach(dataset)
-    attachment.serve_always(ids)
+    if ids is not None:
+        attachment.serve_always(_apply(ids, attachment.num_samples) if callable(ids) else ids)
+    elif per_epoch is not None:
+        assert isinstance(attachment, StreamingAttachment), "map-style data has no select()"
+        attachment.serve_by_rule(per_epoch)
     return attachment
+
+
+def _apply(predicate: Predicate, num_samples: int) -> NDArray[np.bool_]:
+    mask = np.asarray(predicate(np.arange(num_samples)))
+    if mask.dtype != bool or mask.shape != (num_samples,):
+        raise TypeError(
+            f"the function given to select() must make a boolean mask [{num_samples}] of the array "
+            f"of all ids, but made an array of shape {mask.shape} and dtype {mask.dtype}; use "
+            "np.vectorize for a function of one id, or per_epoch= for a function of the epoch"
+        )
+    return mask
 
 
 def clear(dataset: StreamingDataset) -> None:
@@ -60,4 +97,4 @@ def clear(dataset: StreamingDataset) -> None:
             f"{type(dataset).__name__}"
         )
     if is_selective(dataset):
-        Attachment(dataset).serve_always(np.ones(dataset.num_samples, bool))
+        StreamingAttachment(dataset).serve_always(np.ones(dataset.num_samples, bool))

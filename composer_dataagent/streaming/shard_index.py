@@ -35,6 +35,26 @@ def shuffle_units(
     return counts[counts > 0]
 
 
+def ids_of(bits: NDArray[np.uint8], num_samples: int, chunk: int = 1 << 18) -> NDArray:
+    """The samples in a selection, unpacked piece by piece: at 100 million, memory counts.
+
+    Args:
+        bits (NDArray[np.uint8]): ``[ceil(N / 8)]`` bitmap as :func:`numpy.packbits` makes it.
+        num_samples (int): ``N``.
+        chunk (int): Bytes of the bitmap in a piece.
+
+    Returns:
+        NDArray: ``[K]`` sorted ids, int32 where they fit.
+    """
+    dtype = np.int32 if num_samples <= np.iinfo(np.int32).max else np.int64
+    pieces = [
+        (8 * start + np.flatnonzero(np.unpackbits(bits[start : start + chunk]))).astype(dtype)
+        for start in range(0, len(bits), chunk)
+    ]
+    ids = np.concatenate(pieces)
+    return ids[: np.searchsorted(ids, num_samples)]
+
+
 def are_set(bits: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether samples are in a selection, without unpacking all of it.
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,8 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from composer_dataagent.streaming.errors import SelectionCorruptError, SelectionMissingError
+from composer_dataagent.streaming.shard_index import ids_of
 
 STANDING = "standing"
+Rule = Callable[[int], NDArray[np.bool_]]
+# How many bits are set in each byte.
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ class SelectionStore:
     written beside its place and moved there, so a reader sees all of it or nothing; it is read
     through a memory map and verified. Workers that live through many epochs read anew in each.
 
+    There can be a rule instead, which makes an epoch's selection when it is asked for, in whichever
+    process that is. All copies of a store know by a file whether their rule is still in force.
+
     Args:
         folder (str): Existing folder that nothing else writes to.
         num_samples (int): Size of the data set, ``N``.
@@ -51,6 +61,7 @@ class SelectionStore:
     def __init__(self, folder: str, num_samples: int) -> None:
         self.folder = folder
         self.num_samples = num_samples
+        self._rule: tuple[str, Rule] | None = None
 
     def publish(self, mask: NDArray[np.bool_], epoch: int | None) -> SelectionRecord:
         """Make a selection known.
@@ -62,29 +73,54 @@ class SelectionStore:
         Returns:
             SelectionRecord: With the digest that readers verify.
         """
-        return self._write(np.packbits(mask), int(mask.sum()), epoch)
+        return self.publish_bits(np.packbits(mask), epoch)
+
+    def publish_bits(self, bits: NDArray[np.uint8], epoch: int | None) -> SelectionRecord:
+        """As :meth:`publish`, of a mask that is packed already: ``[ceil(N / 8)]``."""
+        return self._write(bits, int(_ONES[bits].sum(dtype=np.int64)), epoch)
+
+    def follow(self, rule: Rule) -> None:
+        """Have the selections of all epochs that have none of their own made by a rule.
+
+        Args:
+            rule (Rule): ``(epoch) -> mask [N]``; it must give the same whoever asks.
+        """
+        self.drop_standing()
+        self._rule = (uuid.uuid4().hex, rule)
+        self._mark(self._rule[0]).touch()
+
+    def drop_standing(self) -> None:
+        """Forget the standing selection, or the rule in its place."""
+        self._path(None).unlink(missing_ok=True)
+        for mark in Path(self.folder).glob(self._mark("*").name):
+            mark.unlink(missing_ok=True)
+        self._rule = None
+
+    def has_rule(self) -> bool:
+        """Whether a rule is in force, and known in this process."""
+        return self._rule is not None and self._mark(self._rule[0]).exists()
 
     def keep(self, epoch: int) -> None:
         """Let an epoch keep the selection it has, whatever becomes the standing one later."""
-        if self.has_standing() and not self._path(epoch).exists():
+        if (self.has_standing() or self.has_rule()) and not self._path(epoch).exists():
             bits, record = self.open(epoch)
             self._write(bits, record.size, epoch)
 
-    def read(self, epoch: int) -> tuple[NDArray[np.int64], SelectionRecord]:
+    def read(self, epoch: int) -> tuple[NDArray, SelectionRecord]:
         """The sample ids that an epoch serves, sorted.
 
         Args:
             epoch (int): The streaming epoch that is about to run.
 
         Returns:
-            tuple[NDArray[np.int64], SelectionRecord]: Ids and what identifies them.
+            tuple[NDArray, SelectionRecord]: Ids (int32 where they fit) and what identifies them.
 
         Raises:
             SelectionMissingError: Nothing was published for it.
             SelectionCorruptError: The file is damaged, or belongs to another epoch or data set.
         """
         bits, record = self.open(epoch)
-        ids = np.flatnonzero(np.unpackbits(bits, count=self.num_samples))
+        ids = ids_of(bits, self.num_samples)
         if len(ids) != record.size:
             raise SelectionCorruptError(
                 f"The selection file of epoch {epoch} holds {len(ids)} samples but says "
@@ -139,14 +175,21 @@ class SelectionStore:
         return record
 
     def _find(self, epoch: int) -> Path:
+        if self._rule is not None and self.has_rule() and not self._path(epoch).exists():
+            self.publish(self._rule[1](epoch), epoch)
+            self.keep_only(range(epoch - 1, sys.maxsize))
         for path in (self._path(epoch), self._path(None)):
             if path.exists():
                 return path
         raise SelectionMissingError(
             f"No selection was published for streaming epoch {epoch} (looked in {self.folder}). "
-            "Something else iterated over the training dataset and so moved its epoch on, or the "
-            "folder was deleted; all samples would be a wrong guess."
+            "Something else iterated over the training dataset and so moved its epoch on, or "
+            "persistent workers were started before select(per_epoch=...), or the folder was "
+            "deleted; all samples would be a wrong guess."
         )
+
+    def _mark(self, rule: str) -> Path:
+        return Path(self.folder, f"rule-{rule}")
 
     def _path(self, epoch: int | None) -> Path:
         name = STANDING if epoch is None else f"epoch-{epoch:09d}"

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,9 @@ import torch
 from composer.algorithms import SelectiveBackprop
 from composer.core import Callback
 from composer.models import ComposerModel
-from digits_run import make_loader, make_model
+from digits_run import Recorder, make_loader, make_map_loader, make_model
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from composer_dataagent import DataAgent, clear, select
 
@@ -64,12 +66,29 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
         DataAgent(**arguments)
 
 
-def test_dataset_that_is_not_streaming(make_trainer: Any) -> None:
-    data = TensorDataset(torch.zeros(64, 64), torch.zeros(64, dtype=torch.long))
+class Rows(IterableDataset):
+    """Data whose samples have no ids: neither streaming nor map-style."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(torch.zeros(64), 0)] * 64)
+
+    def __len__(self) -> int:
+        return 64
+
+
+def test_dataset_that_is_neither_streaming_nor_map_style(make_trainer: Any) -> None:
+    loader = DataLoader(Rows(), batch_size=16)
+    trainer = make_trainer(DataAgent(), loader=loader, callbacks=[NoStep()])
+    with pytest.raises(TypeError, match=r"Rows.*StreamingDataset.*map-style"):
+        trainer.fit()
+
+
+def test_loader_that_is_no_dataloader(make_trainer: Any, shards: str) -> None:
+    batches = list(make_loader(shards))
     trainer = make_trainer(
-        DataAgent(), loader=DataLoader(data, batch_size=16), callbacks=[NoStep()]
+        DataAgent(), loader=batches, callbacks=[NoStep()], device_train_microbatch_size=16
     )
-    with pytest.raises(TypeError, match=r"TensorDataset.*StreamingDataset|StreamingDataset.*Tens"):
+    with pytest.raises(TypeError, match=r"DataLoader.*StreamingDataset.*map-style.*list"):
         trainer.fit()
 
 
@@ -126,6 +145,30 @@ def test_another_loader_in_a_second_fit(make_trainer: Any, shards: str) -> None:
     trainer.fit()
     with pytest.raises(ValueError, match="another train_dataloader"):
         trainer.fit(train_dataloader=make_loader(shards), duration="1ep")
+
+
+@pytest.mark.filterwarnings("ignore:.*is not in the state_dict")
+@pytest.mark.parametrize("kind", ["streaming", "map-style"])
+def test_a_checkpoint_from_inside_an_epoch_that_had_no_agent(
+    make_trainer: Any, shards: str, tmp_path: Path, kind: str
+) -> None:
+    def loader() -> DataLoader:
+        return make_loader(shards) if kind == "streaming" else make_map_loader()
+
+    for interval in ("1ep", "16ba"):
+        where = {"save_folder": str(tmp_path), "save_interval": interval, "save_overwrite": True}
+        make_trainer(None, loader=loader(), max_duration="16ba", **where).fit()
+    inside, between = (str(tmp_path / f"{name}-rank0.pt") for name in ("ep1-ba16", "ep1-ba13"))
+    trainer = make_trainer(
+        DataAgent(), loader=loader(), load_path=inside, callbacks=[NoStep()], epochs=2
+    )
+    with pytest.raises(RuntimeError, match=r"no DataAgent state.*save_interval='1ep'"):
+        trainer.fit()
+    recorder = Recorder()
+    make_trainer(
+        DataAgent(), loader=loader(), load_path=between, callbacks=[recorder], epochs=2
+    ).fit()
+    assert [epoch for epoch, _ in recorder.ids] == [1] * 7
 
 
 def test_schedule_that_selects_less_than_a_batch(make_trainer: Any) -> None:

@@ -11,30 +11,11 @@ from typing import Any
 import killable_run
 import numpy as np
 import pytest
-import torch
+from same_states import assert_same
 
 # Batches of 16: 13 in the full first epoch, 7 in each pruned one.
 FIRST, PRUNED = 13, 7
 TOTAL = FIRST + 2 * PRUNED
-# Wall-clock times differ between any two runs.
-TIMES = {"seconds", "agent_seconds"}
-
-
-def assert_same(a: Any, b: Any, path: str = "") -> None:
-    assert type(a) is type(b), path
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a.keys() - TIMES:
-            assert_same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{path}/{i}")
-    elif isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype and a.shape == b.shape, path
-        assert torch.equal(a.nan_to_num(nan=-7.0), b.nan_to_num(nan=-7.0)), path
-    else:
-        assert a == b or (a != a and b != b), path
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -44,6 +25,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "infobatch": {"selector": "infobatch"},
     "ucb": {"selector": "ucb"},
     "workers": {"loader": {"num_workers": 2, "persistent_workers": True}},
+    "dropout": {"dropout": 0.3},
+    "dropout, workers": {
+        "dropout": 0.3,
+        "loader": {"num_workers": 2, "persistent_workers": True},
+    },
 }
 
 
@@ -84,6 +70,11 @@ def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("ucb", "1ba", FIRST + 3),
         ("workers", "1ba", FIRST + 3),
         ("workers", "1ep", FIRST + 3),
+        ("dropout", "1ba", FIRST + 1),
+        ("dropout", "1ba", FIRST + 4),
+        ("dropout", "1ep", FIRST + 4),
+        ("dropout, workers", "1ba", FIRST + 4),
+        ("dropout, workers", "1ep", FIRST + 4),
     ],
 )
 def test_killed_and_resumed_equals_uninterrupted(

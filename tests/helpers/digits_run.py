@@ -16,7 +16,7 @@ from composer.optim import CosineAnnealingScheduler
 from sklearn.datasets import load_digits
 from streaming import MDSWriter, StreamingDataset
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 NUM_SAMPLES = 203  # odd on purpose: last batches are ragged
 CLASSES = 10
@@ -28,6 +28,23 @@ class Digits(StreamingDataset):
     def __getitem__(self, at: Any) -> Any:
         sample = super().__getitem__(at)
         return torch.from_numpy(sample["x"].copy()), int(sample["y"])
+
+
+class StoredDigits(Dataset):
+    """A user's own map-style dataset, which knows nothing of this package; counts what is read."""
+
+    def __init__(self) -> None:
+        images, labels = load_digits(return_X_y=True)
+        self.x = torch.from_numpy((images[:NUM_SAMPLES] / 16.0).astype(np.float32))
+        self.y = labels[:NUM_SAMPLES].tolist()
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, at: int) -> Any:
+        self.reads += 1
+        return self.x[at], self.y[at]
 
 
 class Recorder(Callback):
@@ -75,6 +92,18 @@ def make_loader(
 ) -> DataLoader:
     dataset = Digits(local=shards, shuffle=True, batch_size=batch_size, shuffle_seed=5)
     return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, **loader)
+
+
+def make_map_loader(
+    *, batch_size: int = 16, distributed: dict[str, Any] | None = None, **loader: Any
+) -> DataLoader:
+    """A loader over the same samples, map-style; ``distributed``: of a DistributedSampler."""
+    dataset = StoredDigits()
+    if distributed is not None:
+        loader["sampler"] = DistributedSampler(dataset, **distributed)
+    else:
+        loader.setdefault("shuffle", True)
+    return DataLoader(dataset, batch_size=batch_size, **loader)
 
 
 def build_trainer(

@@ -29,7 +29,7 @@ def _train(
 ) -> None:
     import torch
     from composer.core import Callback
-    from digits_run import build_trainer, make_loader
+    from digits_run import build_trainer, make_loader, make_map_loader, make_model
 
     from composer_dataagent import DataAgent
 
@@ -58,9 +58,14 @@ def _train(
                 os.kill(os.getpid(), signal.SIGKILL)
 
     loader_arguments = arguments.pop("loader", {})
+    map_style = loader_arguments.pop("map_style", False)
+    model = make_model(arguments.pop("dropout", 0.0))
     trainer = build_trainer(
-        make_loader(shards, **loader_arguments),
+        make_map_loader(**loader_arguments)
+        if map_style
+        else make_loader(shards, **loader_arguments),
         DataAgent(**{"ratio": 0.5, "update_interval": 4, **arguments}),
+        model=model,
         epochs=EPOCHS,
         callbacks=[Log()],
         run_name="killable",
@@ -94,7 +99,8 @@ def run(
         save_interval: Composer's time string.
         kill_after: SIGKILL when this many batches are trained and before they are saved; negative:
             when the epoch that ends with batch ``-kill_after`` is over, before it is saved.
-        **arguments: Of DataAgent; ``loader``: arguments of the loader.
+        **arguments: Of DataAgent; ``dropout``: of the model; ``loader``: arguments of the loader,
+            and ``map_style``.
     """
     import torch
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import multiprocessing
 import os
 import tempfile
@@ -14,10 +16,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from mds_samples import make_attached, served
+from mds_samples import checked_ids, make_attached, served
 
 
-def _rank(rank: int, ranks: int, folder: str, shards: str, workers: int, selections: Any) -> None:
+def _join(rank: int, ranks: int, folder: str) -> None:
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(ranks),
@@ -28,6 +30,20 @@ def _rank(rank: int, ranks: int, folder: str, shards: str, workers: int, selecti
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks
     )
+
+
+def _spawn(function: Any, ranks: int, arguments: Sequence[Any]) -> list[Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        # A server that has the imports done forks each rank.
+        multiprocessing.set_forkserver_preload(["composer_dataagent.streaming"])
+        mp.start_processes(  # type: ignore[attr-defined]
+            function, args=(ranks, folder, *arguments), nprocs=ranks, start_method="forkserver"
+        )
+        return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(ranks)]
+
+
+def _rank(rank: int, ranks: int, folder: str, shards: str, workers: int, selections: Any) -> None:
+    _join(rank, ranks, folder)
     # As under a launcher; here it would be the way in which this process was started.
     context = "fork" if workers else None
     attachment, loader = make_attached(shards, num_workers=workers, multiprocessing_context=context)
@@ -57,11 +73,80 @@ def run_ranks(shards: str, *, ranks: int, workers: int, selections: Sequence[Any
     Returns:
         For each rank: for each epoch ``len(loader)`` and the ids of its batches; or the error.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (ranks, folder, shards, workers, list(selections))
-        # A server that has the imports done forks each rank.
-        multiprocessing.set_forkserver_preload(["composer_dataagent.streaming"])
-        mp.start_processes(  # type: ignore[attr-defined]
-            _rank, args=arguments, nprocs=ranks, start_method="forkserver"
-        )
-        return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(ranks)]
+    return _spawn(_rank, ranks, (shards, workers, list(selections)))
+
+
+def run_part(
+    shards: str,
+    *,
+    ranks: int,
+    workers: int,
+    global_batch: int,
+    selections: Sequence[Any],
+    state: dict[str, Any] | None = None,
+    stop: tuple[int, int] | None = None,
+) -> tuple[list[list[list[int]]], dict[str, Any]]:
+    """Run epochs in a plain PyTorch loop, or a part of them.
+
+    Args:
+        shards: Folder of the MDS shards.
+        ranks: How many.
+        workers: Of each rank's loader.
+        global_batch: Samples per step over all ranks.
+        selections: Ids of each epoch.
+        state: Go on from here; what an earlier part gave.
+        stop: Epoch, and number of batches of it after which to stop. Default: at the end of all.
+
+    Returns:
+        For each epoch the ids of each step over all ranks, sorted; and the loader's state.
+    """
+    arguments = (shards, workers, global_batch, list(selections), state, stop)
+    results = _spawn(_part, ranks, arguments)
+    states = [state for _, state in results]
+    assert all(other == states[0] for other in states)
+    epochs = [
+        [sorted(itertools.chain(*step)) for step in zip(*of_ranks, strict=True)]
+        for of_ranks in zip(*(epochs for epochs, _ in results), strict=True)
+    ]
+    return epochs, states[0]
+
+
+def _part(
+    rank: int,
+    ranks: int,
+    folder: str,
+    shards: str,
+    workers: int,
+    global_batch: int,
+    selections: list[Any],
+    state: dict[str, Any] | None,
+    stop: tuple[int, int] | None,
+) -> None:
+    _join(rank, ranks, folder)
+    batch_size = global_batch // ranks
+    attachment, loader = make_attached(
+        shards,
+        dataset={"batch_size": batch_size, "num_canonical_nodes": 4},
+        batch_size=batch_size,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+    )
+    streaming: Any = loader
+    if state is not None:
+        streaming.load_state_dict(state)
+    epochs = []
+    for epoch in range(attachment.upcoming_epoch(), len(selections)):
+        attachment.serve(selections[epoch])
+        dist.barrier()
+        epochs.append([])
+        for batch in loader:
+            epochs[-1].append(checked_ids(loader, batch))
+            if stop == (epoch, len(epochs[-1])):
+                break
+        else:
+            if stop != (epoch, -1):  # the epoch's end
+                continue
+        break
+    torch.save((epochs, json.loads(json.dumps(streaming.state_dict()))), f"{folder}/{rank}.pt")
+    dist.barrier()  # the leader's shared memory must outlive the others
+    dist.destroy_process_group()

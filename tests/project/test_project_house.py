@@ -25,10 +25,12 @@ FLOORS: dict[str, set[str]] = {
     "version": set(),
     "learning_rate": set(),
     "presets": {"agent"},
+    "random_state": set(),
     "records": {"selection"},
     "journal": {"report"},
     "algorithm": WINGS
-    | {"checks", "collectives", "version", "learning_rate", "presets", "records", "journal"},
+    | {"checks", "collectives", "version", "learning_rate", "presets", "records", "journal"}
+    | {"random_state"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},

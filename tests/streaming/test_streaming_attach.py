@@ -26,16 +26,16 @@ from mds_samples import (
     write_shards,
 )
 from streaming import Stream, StreamingDataLoader, StreamingDataset
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from composer_dataagent.streaming import attach, select
 
 # ---------------------------------------------------------------------- refusals
 
 
-def test_a_dataset_that_is_not_streaming() -> None:
-    with pytest.raises(TypeError, match=r"TensorDataset.*MDSWriter.*StreamingDataset"):
-        attach(TensorDataset(torch.zeros(3)))
+def test_a_dataset_that_is_neither_streaming_nor_map_style() -> None:
+    with pytest.raises(TypeError, match=r"list_iterator.*map-style.*MDSWriter.*StreamingDataset"):
+        attach(iter([1]))
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,8 @@ def test_a_dataset_that_is_not_streaming() -> None:
         ({"repeat": 2}, {}, r"Stream 0 has 97 .* 194 .*remove proportion, repeat and choose"),
         ({"choose": 50}, {}, r"Stream 0 has 97 .* 50 .*remove proportion, repeat and choose"),
         ({"proportion": 1.0}, {"epoch_size": 40}, r"97 .* 40 .*epoch_size from the dataset"),
-        ({}, {"batching_method": "stratified"}, r"batching_method='stratified'.*='random'"),
         ({}, {"shuffle": True, "shuffle_algo": "py1b"}, r"shuffle_algo='py1b'.*'py1br'"),
-        ({}, {"batching_method": "per_stream"}, r"batching_method='per_stream'.*='random'"),
+        ({}, {"batching_method": "device_per_stream"}, r"='device_per_stream'.*'stratified'"),
         ({}, {"replication": 1, "batch_size": None}, r"no batch_size: give it the same"),
         ({}, {"batch_size": None}, r"no batch_size: give it the same"),
     ],

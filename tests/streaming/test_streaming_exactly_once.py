@@ -79,9 +79,11 @@ def test_three_epochs_with_a_selection_each(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_several_streams(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("batching_method", ["random", "stratified", "per_stream"])
+def test_several_streams(tmp_path: Path, workers: int, batching_method: str) -> None:
     streams = write_streams(tmp_path, [(5, 9), (31,), (2, 2, 3)])
-    attachment, loader = make_attached(None, dataset={"streams": streams}, num_workers=workers)
+    dataset = {"streams": streams, "batching_method": batching_method}
+    attachment, loader = make_attached(None, dataset=dataset, num_workers=workers)
     for selected in (range(14, 45), [0, 13, 14, 44, 45, 51], range(52)):
         attachment.serve(list(selected))
         assert_exactly_once(served(loader), selected)

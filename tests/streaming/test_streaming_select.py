@@ -175,3 +175,110 @@ def test_attach_again_gives_the_same_dataset(shards: str) -> None:
 def test_clear_of_something_else() -> None:
     with pytest.raises(TypeError, match=r"dataset that select\(\) was called with, not a NoneType"):
         clear(None)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- functions
+
+
+def growing(epoch: int) -> range:
+    """Another selection in each epoch, as a curriculum has."""
+    return range(10 * (epoch + 1))
+
+
+WORKERS = pytest.mark.parametrize(
+    "workers",
+    [
+        {},
+        {"num_workers": 2},
+        {"num_workers": 2, "persistent_workers": True},
+        {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "spawn"},
+    ],
+    ids=["0", "2", "persistent", "spawned"],
+)
+
+
+def test_a_predicate_over_ids(shards: str) -> None:
+    loader = make_loader(make_dataset(shards))
+    select(loader.dataset, lambda ids: ids % 2 == 1)  # type: ignore[arg-type]
+    assert_exactly_once(ids_of(loader), ODD)
+
+
+@pytest.mark.parametrize("predicate", [lambda ids: True, lambda ids: ids % 2, lambda ids: ids[:3]])
+def test_a_predicate_that_is_none(shards: str, predicate: Any) -> None:
+    with pytest.raises(TypeError, match=rf"boolean mask \[{NUM_SAMPLES}\].*np\.vectorize"):
+        select(make_dataset(shards), predicate)
+
+
+@WORKERS
+def test_a_function_of_the_epoch(shards: str, workers: dict[str, Any]) -> None:
+    loader = make_loader(make_dataset(shards), **workers)
+    dataset: Any = loader.dataset
+    assert select(dataset, per_epoch=growing).has_standing_selection()
+    for epoch in range(3):
+        assert len(dataset) == len(growing(epoch))
+        assert_exactly_once(ids_of(loader), growing(epoch))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_functions_and_ids_replace_each_other(shards: str, workers: int) -> None:
+    loader = make_loader(make_dataset(shards), num_workers=workers)
+    dataset: Any = loader.dataset
+    changes: list[tuple[dict[str, Any], range]] = [
+        ({"per_epoch": growing}, growing(0)),
+        ({"ids": ODD}, ODD),
+        ({"per_epoch": lambda epoch: range(epoch, epoch + 30)}, range(2, 32)),
+        ({"per_epoch": growing}, growing(3)),
+    ]
+    for change, expected in changes:
+        len(dataset)  # which asks what the upcoming epoch serves, as it is now
+        select(dataset, **change)
+        assert_exactly_once(ids_of(loader), expected)
+    clear(dataset)
+    assert_exactly_once(ids_of(loader), range(NUM_SAMPLES))
+
+
+def test_workers_that_started_before_a_function_was_given_say_so(shards: str) -> None:
+    loader = make_loader(make_dataset(shards), num_workers=1, persistent_workers=True)
+    dataset: Any = loader.dataset
+    select(dataset, ODD)
+    ids_of(loader)
+    select(dataset, per_epoch=growing)
+    with pytest.raises(RuntimeError, match=r"persistent workers were started before select"):
+        ids_of(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_function_of_the_epoch_goes_on_after_a_restart(shards: str, workers: int) -> None:
+    def make() -> Any:
+        attachment, loader = make_attached(shards, num_workers=workers)
+        select(attachment.dataset, per_epoch=growing)
+        return loader
+
+    loader = make()
+    expected = [served(loader) for _ in range(3)]
+    loader = make()
+    served(loader)
+    batches = iter(loader)
+    next(batches)
+    state = loader.state_dict()
+    loader = make()
+    loader.load_state_dict(state)
+    assert served(loader) == expected[1][1:]
+    assert served(loader) == expected[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, TypeError, "either ids or per_epoch"),
+        ({"ids": [1], "per_epoch": growing}, TypeError, "either ids or per_epoch"),
+        ({"per_epoch": [1, 2]}, TypeError, r"per_epoch must be a function.*\[1, 2\]"),
+        ({"per_epoch": lambda epoch: [NUM_SAMPLES]}, ValueError, "outside the data set"),
+        ({"per_epoch": lambda epoch: []}, ValueError, "no sample is selected"),
+    ],
+)
+def test_functions_that_cannot_be_served(
+    shards: str, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        select(make_dataset(shards), **arguments)

@@ -35,7 +35,7 @@ def test_what_was_published_is_read(mask: np.ndarray, epoch: int) -> None:
         for reader in (store, pickle.loads(pickle.dumps(store))):
             ids, found = reader.read(epoch)
             np.testing.assert_array_equal(ids, np.flatnonzero(mask))
-            assert ids.dtype == np.int64 and found == record
+            assert ids.dtype == np.int32 and found == record
         assert (record.epoch, record.num_samples, record.size) == (epoch, len(mask), mask.sum())
 
 

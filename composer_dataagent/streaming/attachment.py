@@ -1,0 +1,143 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a handle to attached data can do, whatever kind of data set it serves from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from composer_dataagent.streaming.store import SelectionRecord
+
+Ids = Sequence[int] | NDArray[np.int64] | torch.Tensor
+
+
+class Attachment(ABC):
+    """The handle to an attached dataset; made by :func:`~composer_dataagent.streaming.attach`.
+
+    Attributes:
+        dataset (Any): The user's object.
+        num_samples (int): Size ``N`` of the whole data set; sample ids are 0 to N - 1.
+    """
+
+    dataset: Any
+    num_samples: int
+
+    @abstractmethod
+    def upcoming_epoch(self) -> int:
+        """The epoch that the next iteration runs, a pending resume included."""
+
+    @abstractmethod
+    def has_standing_selection(self) -> bool:
+        """Whether :meth:`serve_always` restricts the data."""
+
+    @abstractmethod
+    def serve(self, ids: Ids | NDArray[np.bool_], epoch: int | None = None) -> SelectionRecord:
+        """Serve exactly these samples in one epoch, and make ``len()`` say so.
+
+        Every rank calls this with the same ids.
+
+        Args:
+            ids (Ids | NDArray[np.bool_]): Sample ids in any order, or a mask ``[N]``.
+            epoch (int | None): Which epoch. Default: the upcoming one.
+
+        Returns:
+            SelectionRecord: Epoch, size and digest.
+
+        Raises:
+            ValueError: No id, one twice, one outside the data set, or too few to deal.
+            TypeError: The ids are not integers.
+        """
+
+    @abstractmethod
+    def serve_always(self, ids: Ids | NDArray[np.bool_]) -> SelectionRecord:
+        """Serve exactly these samples from the upcoming epoch on. See :meth:`serve`."""
+
+    @abstractmethod
+    def may_leave_out(self, size: int, loader: DataLoader) -> int:
+        """How many of ``size`` selected samples a complete epoch leaves out at most.
+
+        Args:
+            size (int): Selected samples.
+            loader (DataLoader): The loader, which may drop incomplete batches.
+        """
+
+    @abstractmethod
+    def raw_sample(self, sample_id: int) -> dict[str, Any]:
+        """A sample to look at, as columns; no global random state moves.
+
+        Args:
+            sample_id (int): 0 to N - 1.
+
+        Raises:
+            IndexError: No such sample.
+        """
+
+    @abstractmethod
+    def resume_here(self, sample_in_epoch: int) -> None:
+        """Make the next iteration go on inside the epoch that was just left unfinished.
+
+        Every rank calls this with the same number, and before any of them iterates.
+
+        Args:
+            sample_in_epoch (int): How many samples of the epoch are done, over all ranks; counted
+                from its very beginning, also if it was resumed before.
+
+        Raises:
+            RuntimeError: No epoch has begun.
+            ValueError: Negative, or more samples than the epoch has.
+        """
+
+    @abstractmethod
+    def resume_at(self, epoch: int, sample_in_epoch: int) -> None:
+        """Go on in a new process where a checkpoint was written, before anything is served.
+
+        Args:
+            epoch (int): What :meth:`upcoming_epoch` was, or the epoch that was running.
+            sample_in_epoch (int): How many samples of it are done, over all ranks.
+        """
+
+
+def to_mask(ids: Ids | NDArray[np.bool_], num_samples: int) -> NDArray[np.bool_]:
+    """Check sample ids (or a mask) and give them as a mask ``[N]``.
+
+    Raises:
+        ValueError: No id, one twice, one outside the data set, or a mask of another length.
+        TypeError: Neither integers nor booleans.
+    """
+    array = np.asarray(ids.cpu() if isinstance(ids, torch.Tensor) else ids)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iub"):
+        raise TypeError(
+            "sample ids must be a one-dimensional sequence of integers, or a boolean mask, but are "
+            f"an array of shape {array.shape} and dtype {array.dtype}"
+        )
+    if array.dtype == bool:
+        if len(array) != num_samples:
+            raise ValueError(
+                f"the mask has {len(array)} entries, but the data set has {num_samples} samples"
+            )
+        mask = array.copy()
+    else:
+        outside = (array < 0) | (array >= num_samples)
+        if outside.any():
+            raise ValueError(
+                f"sample id {array[outside.argmax()]} is outside the data set, whose ids are 0 to "
+                f"{num_samples - 1}"
+            )
+        mask = np.zeros(num_samples, bool)
+        mask[array.astype(np.int64)] = True
+        if mask.sum() != len(array):
+            values, counts = np.unique(array, return_counts=True)
+            raise ValueError(
+                f"sample id {values[counts.argmax()]} is given {counts.max()} times; an epoch "
+                "serves a sample at most once"
+            )
+    if not mask.any():
+        raise ValueError("no sample is selected; an epoch needs at least one")
+    return mask

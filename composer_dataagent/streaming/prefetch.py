@@ -1,0 +1,102 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker's two background threads do: have shards fetched ahead, and say which are there.
+
+Streaming walks over every sample in both threads and asks for its shard anew. A shard that cannot
+be evicted needs to be asked for only where its first sample comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import sleep
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from streaming.base.constant import TICK
+from streaming.base.dataset import _Iterator, _ShardState
+
+_AT_ONCE = 4_096  # samples that are looked up at once
+
+
+def prepare_ahead(dataset: Any, it: _Iterator) -> None:
+    """Have shards downloaded, ``predownload`` samples before they are needed at most.
+
+    Args:
+        dataset (Any): A repaired StreamingDataset.
+        it (_Iterator): The epoch; ``prepare_index`` is moved on.
+    """
+    for position, shard in _turns(dataset, it):
+        it.prepare_index = position
+        if not _wait(lambda at=position: dataset.predownload >= at - it.yield_index, dataset, it):
+            return
+        dataset.prepare_shard(shard, False)
+    it.prepare_index = it.total
+
+
+def follow(dataset: Any, it: _Iterator) -> None:
+    """Wait for shards that others or the other thread prepare, and say how far one can go.
+
+    Stock code asks for a missing shard once and then waits: forever, if the process that downloads
+    it fails, or if the shard is evicted meanwhile.
+
+    Args:
+        dataset (Any): A repaired StreamingDataset.
+        it (_Iterator): The epoch; ``ready_index`` is moved on.
+    """
+    states = dataset._shard_states
+
+    def is_there(position: int, shard: int) -> bool:
+        if dataset.predownload < position - it.yield_index:
+            return False
+        if states[shard] == _ShardState.REMOTE:
+            dataset.prepare_shard(shard, False)
+        return states[shard] == _ShardState.LOCAL
+
+    for position, shard in _turns(dataset, it):
+        it.ready_index = position
+        if not _wait(lambda at=position, of=shard: is_there(at, of), dataset, it):
+            return
+    it.ready_index = it.total
+
+
+def _wait(condition: Callable[[], bool], dataset: Any, it: _Iterator) -> bool:
+    """Wait until the condition holds; False if the epoch ends or fails before."""
+    while not (it.should_exit() or dataset._event.is_set()):
+        if condition():
+            return True
+        sleep(TICK)
+    return False
+
+
+def _turns(dataset: Any, it: _Iterator) -> Iterator[tuple[int, int]]:
+    """Positions within the epoch at which a shard must be there, and the shard.
+
+    Looked up as they are needed: the first batch does not wait for the whole epoch.
+    """
+    can_go = dataset.cache_limit is not None
+    was_there = np.zeros(len(dataset.shards), bool)
+    for start in range(0, it.total, _AT_ONCE):
+        ids = it.sample_ids[start : start + _AT_ONCE]
+        positions = np.flatnonzero(ids != -1)
+        shards = dataset.shards_of(ids[positions])
+        if not can_go:
+            new = np.flatnonzero(~was_there[shards])
+            new = new[first_visits(shards[new])]
+            positions, shards = positions[new], shards[new]
+            was_there[shards] = True
+        yield from zip((start + positions).tolist(), shards.tolist(), strict=True)
+
+
+def first_visits(shards: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each value comes for the first time, in order.
+
+    Args:
+        shards (NDArray[np.int64]): ``[K]`` any values.
+
+    Returns:
+        NDArray[np.int64]: Sorted positions, one for each distinct value.
+    """
+    _, first = np.unique(shards, return_index=True)
+    return np.sort(first)

@@ -1,0 +1,56 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a shard's local files are what the index says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from streaming import Stream
+
+
+def damage_of(shard: Any, stream: Stream) -> str | None:
+    """What keeps a shard from being read, or None.
+
+    A file is known by its size: only ``validate_hash`` looks into it, when it was downloaded.
+
+    Args:
+        shard (Any): The reader of one of the stream's shards.
+        stream (Stream): Where it is kept.
+
+    Returns:
+        str | None: A sentence, without an end. A file that needs to be unpacked first is fine.
+    """
+    for raw, packed in shard.file_pairs:
+        path = path_of(stream, raw.basename)
+        try:
+            size = os.stat(path).st_size
+        except FileNotFoundError:
+            if packed is None or not os.path.exists(path_of(stream, packed.basename)):
+                return f"{path} is not there"
+            continue
+        if size != raw.bytes:
+            return f"{path} has {size} bytes, but the index says {raw.bytes}"
+    return None
+
+
+def is_unpacked(shard: Any, stream: Stream) -> bool:
+    """Whether all files that samples are read from are there, of whatever size."""
+    return all(os.path.exists(path_of(stream, raw.basename)) for raw, _ in shard.file_pairs)
+
+
+def has_files(shard: Any, stream: Stream) -> bool:
+    """Whether any file of a shard is there, unpacked or not."""
+    infos = [info for pair in shard.file_pairs for info in pair if info is not None]
+    return any(os.path.exists(path_of(stream, info.basename)) for info in infos)
+
+
+def can_be_fetched(stream: Stream) -> bool:
+    """Whether there is another copy than the local one."""
+    return stream.remote not in (None, stream.local)
+
+
+def path_of(stream: Stream, basename: str) -> str:
+    """Where a file of a stream is kept."""
+    return os.path.join(stream.local, stream.split, basename)

@@ -1,0 +1,32 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A plain PyTorch loop that goes on with another number of ranks serves the same batches."""
+
+from __future__ import annotations
+
+import pytest
+from mds_samples import draw
+from streaming_ranks import run_part
+
+GLOBAL_BATCH = 8
+SELECTIONS = [draw(60, 0), draw(43, 1), draw(33, 2)]
+
+
+@pytest.mark.parametrize(("before", "after", "workers"), [(4, 2, 0), (2, 1, 2), (1, 2, 0)])
+@pytest.mark.parametrize(
+    "stop", [(1, 2), (1, 6), (1, -1)], ids=["inside", "after the last batch", "epoch end"]
+)
+def test_another_number_of_ranks_goes_on_with_the_same_batches(
+    shards: str, before: int, after: int, workers: int, stop: tuple[int, int]
+) -> None:
+    run = {"workers": workers, "global_batch": GLOBAL_BATCH, "selections": SELECTIONS}
+    expected, _ = run_part(shards, ranks=before, **run)
+    done, state = run_part(shards, ranks=before, stop=stop, **run)
+    rest, _ = run_part(shards, ranks=after, state=state, **run)
+    served = done + rest
+    if stop[1] > 0:  # the epoch that was left unfinished is finished first
+        served = [done[0], done[1] + rest[0], *rest[1:]]
+    # As sets: what is repeated so that ranks are equal goes with their number.
+    assert [[set(step) for step in epoch] for epoch in served] == [
+        [set(step) for step in epoch] for epoch in expected
+    ]
