@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Has the same module name as mosaicml-streaming, so it needs an environment of its own: a thin one,
+# which takes everything else from the first.
+COMMUNITY := $(VENV)-community
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-grid lint format clean
+.PHONY: help install demo test test-grid test-community lint format clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +28,17 @@ test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.
 
 test-grid: $(INSTALLED)  ## Stream in every combination of settings; takes half an hour.
 	$(BIN)/python -m pytest -m grid
+
+$(COMMUNITY)/.installed: $(INSTALLED)
+	$(PYTHON) -m venv $(COMMUNITY)
+	$(COMMUNITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'streaming-community>=0.14,<0.15'
+	$(COMMUNITY)/bin/python -c "import pathlib, sysconfig; \
+	  site = lambda venv: next(pathlib.Path(venv, 'lib').glob('python3*/site-packages')); \
+	  (site('$(COMMUNITY)') / 'first.pth').write_text(str(site('$(VENV)').resolve()) + '\n')"
+	@touch $@
+
+test-community: $(COMMUNITY)/.installed  ## The streaming tests against the fork streaming-community.
+	$(COMMUNITY)/bin/python -m pytest -W 'ignore:mosaicml-streaming is installed:RuntimeWarning' tests/streaming
 
 lint: $(INSTALLED)  ## ruff and pyright.
 	$(BIN)/ruff check .

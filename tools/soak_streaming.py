@@ -113,14 +113,15 @@ def count(folder: str, ranks: int) -> dict[str, int]:
     lost = doubled = steps = 0
     served: dict[int, Counter[int]] = {}
     for rank in range(ranks):
-        valid: dict[tuple[int, int], list[int]] = {}
+        valid: list[tuple[tuple[int, int], list[int]]] = []
         for line in Path(folder, f"{rank}.jsonl").read_text().splitlines():
             epoch, step, ids = json.loads(line)
             # A step that was done again, after a kill, is what counts; and all later ones go.
-            valid = {key: value for key, value in valid.items() if key < (epoch, step)}
-            valid[epoch, step] = ids
+            while valid and valid[-1][0] >= (epoch, step):
+                valid.pop()
+            valid.append(((epoch, step), ids))
         steps += len(valid)
-        for (epoch, _), ids in valid.items():
+        for (epoch, _), ids in valid:
             served.setdefault(epoch, Counter()).update(ids)
     for epoch, counts in served.items():
         wanted = set(selected(epoch).tolist())

@@ -303,6 +303,9 @@ def _deal_random(dataset: Any, order: NDArray, world: World, drop_first: int) ->
         served = interleave(order, nodes)
         if drop_first <= len(served):
             return deal(served[drop_first:], world, dataset.batch_size)
+    if nodes < physical and len(order) < 4 * physical:  # too few for streaming's own function
+        served = interleave(order, min(nodes, len(order)), repeat=False)
+        return deal(served[drop_first:], world, dataset.batch_size)
     # Hardly any samples, or a number of nodes that was not planned for.
     where = get_partitions(
         dataset.partition_algo,

@@ -9,7 +9,7 @@ override says which defect:
 - ``state_dict`` names, between two epochs, the one that ended.
 - ``_get_work`` waits forever for a shard that a killed process was preparing, and holds the plan of
   all workers in memory three times.
-- ``__iter__`` and ``on_exception`` end an epoch early, without a word, when a thread failed.
+- ``__iter__`` ends an epoch early, without a word, when a thread failed.
 - ``__iter__`` uses threads and file locks of the process that it was forked from, and after one
   failure refuses ever to iterate again.
 - ``_prepare_thread`` that failed is waited for by the next iteration, forever.
@@ -28,8 +28,7 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
 from threading import Event
 from time import sleep, time_ns
 from traceback import clear_frames
@@ -53,7 +52,7 @@ from composer_dataagent.streaming.shards import can_be_fetched, damage_of, has_f
 
 # What a process makes for itself when it iterates or reads. Threads and file locks do not survive a
 # fork, and none of it can be pickled.
-_OF_ONE_PROCESS = ("_iterator", "_executor", "_event", "_cache_filelock", "_failure", "_turn")
+_OF_ONE_PROCESS = ("_iterator", "_executor", "_event", "_failure", "_turn")
 
 
 @functools.cache
@@ -217,6 +216,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 # refuses an inherited lock.
                 for name in _OF_ONE_PROCESS:
                     vars(self).pop(name, None)
+                vars(self)["_cache_filelock"] = None
                 vars(self._shared_barrier).pop("lock", None)
                 self.process_id = os.getpid()
             if hasattr(self, "_iterator"):
@@ -228,25 +228,22 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
         # ------------------------------------------------------------------ threads
 
         def _prepare_thread(self, it: _Iterator) -> None:
-            try:
-                prepare_ahead(self, it)
-            finally:
-                it.on_exit()  # the next iteration waits for it, also if this one failed
+            self._run_in_thread(prepare_ahead, it)
 
         def _ready_thread(self, it: _Iterator) -> None:
-            try:
-                follow(self, it)
-            finally:
-                it.on_exit()
+            self._run_in_thread(follow, it)
 
-        def on_exception(self, future: Future) -> None:
-            # Stock code raises here, in a thread where nobody listens, and the epoch ends short.
-            # Keep the cause for __iter__ before waking it up.
-            failure = future.exception()
-            if failure is not None:
+        def _run_in_thread(self, body: Callable[[Any, _Iterator], None], it: _Iterator) -> None:
+            try:
+                body(self, it)
+            except BaseException as failure:
+                # Stock code raises it where nobody listens, and the epoch ends short. Keep the
+                # cause for __iter__ before waking it up.
                 clear_frames(failure.__traceback__)  # they may hold the cache's file lock
                 self._failure = failure
                 self._event.set()
+            finally:
+                it.on_exit()  # the next iteration waits for it
 
         # ------------------------------------------------------------------ shards
 
@@ -345,6 +342,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             reduced: Any = super().__reduce_ex__(protocol)
             make, arguments, state, *rest = reduced
             state = {name: v for name, v in state.items() if name not in _OF_ONE_PROCESS}
+            state["_cache_filelock"] = None
             return (make, arguments, state, *rest)
 
     return named_after(cls, Repaired)
