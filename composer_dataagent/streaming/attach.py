@@ -23,6 +23,7 @@ from composer_dataagent import collectives
 from composer_dataagent.streaming.attachment import Attachment, Ids, to_mask
 from composer_dataagent.streaming.dataset import is_selective, selective
 from composer_dataagent.streaming.folders import make_folder, remove_folder
+from composer_dataagent.streaming.index_check import check_index
 from composer_dataagent.streaming.loader import IdCollate, beside, check_loader
 from composer_dataagent.streaming.map_style import attach_map_style, is_map_style
 from composer_dataagent.streaming.planning import BATCHING_METHODS
@@ -273,9 +274,11 @@ def _make_selective(dataset: StreamingDataset) -> None:
     dataset.selection_store = SelectionStore(folder, int(dataset.num_samples))  # type: ignore[attr-defined]
     dataset.recent_ids = deque(maxlen=0)  # type: ignore[attr-defined]
     dataset.process_id = os.getpid()  # type: ignore[attr-defined]
+    dataset.watch()  # type: ignore[attr-defined]
 
 
 def _check_dataset(dataset: StreamingDataset) -> None:
+    check_index(dataset)
     own = next(cls for cls in type(dataset).__mro__ if "__iter__" in vars(cls))
     if own is not StreamingDataset:
         raise ValueError(

@@ -23,3 +23,16 @@ class ShortEpochError(SelectionError):
 
 class ShardError(SelectionError):
     """A shard could not be downloaded, verified or decompressed."""
+
+
+class RankEndedError(SelectionError):
+    """Another process of this node, which this one waits for, has ended."""
+
+
+def in_words(error: BaseException | None) -> str:
+    """An error and, where its own text does not say so, what caused it."""
+    if error is None or isinstance(error, SelectionError):
+        return str(error)
+    # boto3, of a download that was cut off several times: "Max Retries Exceeded", and no cause.
+    cause = getattr(error, "last_exception", None)
+    return repr(error) if cause is None else f"{error!r}, at last {cause!r}"

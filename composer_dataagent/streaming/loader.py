@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -77,10 +79,33 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
             # torch warns of epochs longer than len() said when it was last asked.
             self._IterableDataset_len_called = None
             self._is_between_epochs = False
-            for batch, ids in super().__iter__():
+            batches = super().__iter__()
+            while True:
+                try:
+                    batch, ids = next(batches)
+                except StopIteration:
+                    break
+                except (RuntimeError, OSError, EOFError) as error:
+                    if not self.num_workers or not tells_of_killed_worker(error):
+                        raise
+                    self._leave_behind(error)
+                    raise RuntimeError(
+                        f"DataLoader worker killed, or ended by itself, in the middle of an epoch: "
+                        f"{error}. The system kills processes when it is out of memory (dmesg "
+                        "says so)"
+                    ) from error
                 self.sample_ids = ids
                 yield batch
             self._is_between_epochs = True
+
+        def _leave_behind(self, error: BaseException) -> None:
+            """End the workers that are left, so that another epoch can be tried with new ones."""
+            iterator, self._iterator = self._iterator, None
+            with contextlib.suppress(RuntimeError):  # torch, of each worker that ends now
+                clear_frames(error.__traceback__)  # which hold its iterator, and that the workers
+                if iterator is not None:  # persistent workers, of which it would ask the dead again
+                    iterator._shutdown_workers()  # type: ignore[attr-defined]
+            self.dataset.start_over()  # type: ignore[attr-defined]  # it is selective
 
         def _get_batch_size(self, batch: tuple[Any, Tensor]) -> int:
             # StreamingDataLoader counts below us, where the batch still has its ids.
@@ -96,6 +121,15 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
             return super().state_dict()  # type: ignore[misc]  # of StreamingDataLoader
 
     return named_after(cls, Stateful if issubclass(cls, StreamingDataLoader) else Beside)
+
+
+def tells_of_killed_worker(error: BaseException) -> bool:
+    """Whether torch says, in one of its ways, that a worker is no longer there."""
+    text = str(error)
+    # Either it is missed, or it is gone when the memory of its last batch is asked for. What a
+    # worker raised itself begins with "Caught".
+    missed = text.startswith("DataLoader worker (pid") or "is killed by signal" in text
+    return missed or (isinstance(error, OSError | EOFError) and not text.startswith("Caught"))
 
 
 def check_loader(

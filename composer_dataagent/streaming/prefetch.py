@@ -50,7 +50,10 @@ def follow(dataset: Any, it: _Iterator) -> None:
     def is_there(position: int, shard: int) -> bool:
         if dataset.predownload < position - it.yield_index:
             return False
-        if states[shard] == _ShardState.REMOTE:
+        state = states[shard]
+        if state == _ShardState.PREPARING and not dataset.presence.is_prepared(shard):
+            state = _ShardState.REMOTE  # whoever did that was killed
+        if state == _ShardState.REMOTE:
             dataset.prepare_shard(shard, False)
         return states[shard] == _ShardState.LOCAL
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import mmap
 import os
+import sys
 from bisect import bisect_right
 from collections.abc import Callable
 from struct import Struct
@@ -62,9 +63,15 @@ class FastMDSReader(MDSReader):
             FileNotFoundError: The shard is not local, or not whole.
         """
         file = self._open()
-        begin, end = _SPAN.unpack(os.pread(file.descriptor, _SPAN.size, 4 * (1 + idx)))
-        self._check_span(idx, begin, end)
-        return os.pread(file.descriptor, end - begin, begin)
+        span = os.pread(file.descriptor, _SPAN.size, 4 * (1 + idx))
+        if len(span) == _SPAN.size:
+            begin, end = _SPAN.unpack(span)
+            self._check_span(idx, begin, end)
+            data = os.pread(file.descriptor, end - begin, begin)
+            if len(data) == end - begin:
+                return data
+        self._close()
+        raise DamagedShardError(f"{self._path} is damaged: it was cut short while it was open")
 
     def decode_sample(self, data: bytes) -> dict[str, Any]:
         """Bytes to columns."""
@@ -83,12 +90,21 @@ class FastMDSReader(MDSReader):
     def _open(self) -> _OpenFile:
         file = _OpenFile(self._path)
         size = os.fstat(file.descriptor).st_size
-        if size == self.raw_data.bytes:
-            return file
-        raise DamagedShardError(
-            f"{self._path} is damaged: it has {size} bytes, but the index says "
-            f"{self.raw_data.bytes}"
-        )
+        if size != self.raw_data.bytes:
+            raise DamagedShardError(
+                f"{self._path} is damaged: it has {size} bytes, but the index says "
+                f"{self.raw_data.bytes}"
+            )
+        samples = int.from_bytes(os.pread(file.descriptor, 4, 0), sys.byteorder)
+        if samples != self.samples:
+            raise DamagedShardError(
+                f"{self._path} is damaged: it has {samples} samples, but the index says "
+                f"{self.samples}"
+            )
+        return file
+
+    def _close(self) -> None:
+        """Let the next read open the file anew."""
 
     def _check_span(self, idx: int, begin: int, end: int) -> None:
         if not begin < end <= self.raw_data.bytes:
@@ -115,9 +131,12 @@ class OpenMDSReader(FastMDSReader):
             files.pop(next(iter(files)), None)
         return file
 
+    def _close(self) -> None:
+        self._files.pop(self, None)
+
     def evict(self) -> int:
         """Delete the shard's files; an open one would keep its space."""
-        self._files.pop(self, None)
+        self._close()
         return super().evict()
 
 

@@ -24,10 +24,12 @@ override says which defect:
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import itertools
 import json
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from threading import Event
 from time import sleep, time_ns
@@ -46,8 +48,9 @@ from streaming.base.shared import SharedMemory
 from streaming.base.shared.prefix import _get_path
 from streaming.base.world import World
 
-from composer_dataagent.streaming.errors import ShardError, ShortEpochError
+from composer_dataagent.streaming.errors import ShardError, ShortEpochError, in_words
 from composer_dataagent.streaming.prefetch import follow, prepare_ahead
+from composer_dataagent.streaming.presence import Presence, WatchfulBarrier, watchful
 from composer_dataagent.streaming.shards import can_be_fetched, damage_of, has_files, is_unpacked
 
 # What a process makes for itself when it iterates or reads. Threads and file locks do not survive a
@@ -60,7 +63,8 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
     """The subclass of a dataset class that has upstream's defects mended.
 
     It adds no slots and has one base, so that an object's ``__class__`` may be set to it; then set
-    the object's ``process_id`` too. To be pickled it needs a subclass that knows how to make it.
+    the object's ``process_id`` and call ``watch``. To be pickled it needs a subclass that knows how
+    to make it.
 
     Args:
         cls (type[StreamingDataset]): Any subclass that does not override ``__iter__``.
@@ -72,6 +76,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
 
     class Repaired(cls):  # type: ignore[valid-type, misc]
         process_id: int  # where it was made, or has iterated last
+        presence: Presence  # see watch
         predownload: int  # the constructor replaces None
 
         # ------------------------------------------------------------------ resumption
@@ -141,8 +146,9 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             if unique.is_local_leader:
                 # The others wait for the plan: nobody downloads, so what is still "preparing" was
                 # left so by a process that was killed, and stock code would wait for it forever.
-                states = self._shard_states.numpy()
-                states[states == _ShardState.PREPARING] = _ShardState.REMOTE
+                left = np.flatnonzero(self._shard_states.numpy() == _ShardState.PREPARING)
+                for shard_id in left.tolist():
+                    self._give_up(shard_id)  # and a file that was not validated yet
                 plan = self._generate_work(parallel, epoch, sample_in_epoch)
                 shared = self._share_work(plan)
                 barrier(unique.workers_per_node)
@@ -181,6 +187,39 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             np.copyto(np.ndarray(content.shape, np.int64, buffer=memory.buf), content)
             return memory
 
+        def watch(self) -> None:
+            """Notice from now on when processes that are waited for have ended.
+
+            Called once in each rank, where the dataset was made.
+            """
+            world = self._unique_rank_world
+            # All ranks have the same shared memory open. Its own name comes again in later runs.
+            memory = os.fstat(self._locals_shm.shm._fd)  # type: ignore[attr-defined]
+            name = f"presence_{memory.st_ino}_{memory.st_ctime_ns}"
+            path = os.path.join(self._filelock_root, _get_path(self._shm_prefix_int, name))
+            self.presence = Presence(path, world.ranks_per_node)
+            self.presence.arrive(world.rank_of_node)
+            if world.is_local_leader:
+                weakref.finalize(self, _remove_file, path, os.getpid())
+            self._shared_barrier.__class__ = WatchfulBarrier
+            vars(self._shared_barrier)["presence"] = self.presence
+
+        def start_over(self) -> None:
+            """Undo what killed workers of this process left in shared memory.
+
+            They are waited for in streaming's barrier, forever, also in later epochs.
+            """
+            if self._unique_rank_world.ranks_per_node > 1:
+                return  # other ranks use it at this moment
+            barrier = self._shared_barrier
+            barrier.num_enter, barrier.num_exit, barrier.flag = 0, -1, True
+            for name in (EPOCH_SHAPE, EPOCH_DATA):
+                with contextlib.suppress(FileNotFoundError):
+                    path = _get_path(self._shm_prefix_int, name)
+                    left = SharedMemory(name=path, create=False, auto_cleanup=False).shm
+                    left.close()
+                    left.unlink()
+
         def __iter__(self) -> Iterator[Any]:
             self._start_clean()
             self._turn = turn = object()
@@ -200,7 +239,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 # Stock code ends the epoch here, as if it were complete.
                 raise ShortEpochError(
                     f"Epoch {epoch} ended after {served} of the {planned} samples that this "
-                    f"process had to serve. Cause: {self._failure!r}"
+                    f"process had to serve. Cause: {in_words(self._failure)}"
                 ) from self._failure
 
         def __getitem__(self, at: Any) -> Any:
@@ -218,6 +257,8 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                     vars(self).pop(name, None)
                 vars(self)["_cache_filelock"] = None
                 vars(self._shared_barrier).pop("lock", None)
+                self.presence = Presence(self.presence.path, self.presence.ranks)
+                vars(self._shared_barrier)["presence"] = self.presence
                 self.process_id = os.getpid()
             if hasattr(self, "_iterator"):
                 self._iterator.exit()
@@ -259,11 +300,19 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 if damage is not None:
                     self._discard(shard_id, damage)
             for failures in itertools.count(1):
-                cause, is_worth_it = self._try_to_prepare(shard_id, blocking)
+                with self.presence.preparing(shard_id) as alone:
+                    cause, is_worth_it = None, False
+                    if alone:
+                        # "Preparing" it is then only if whoever did that was killed, and left
+                        # perhaps a file that was not validated yet.
+                        self._give_up(shard_id)
+                        cause, is_worth_it = self._try_to_prepare(shard_id, blocking)
+                if not alone and blocking:
+                    watchful(self.presence, lambda: not self.presence.is_prepared(shard_id))
                 if cause is None:
                     return
                 if not is_worth_it or failures >= stream.download_retry:
-                    raise self._shard_error(shard_id, repr(cause)) from cause
+                    raise self._shard_error(shard_id, in_words(cause)) from cause
                 sleep(2.0 ** (failures - 1))
 
         def _try_to_prepare(self, shard_id: int, blocking: bool) -> tuple[Exception | None, bool]:
@@ -346,6 +395,12 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             return (make, arguments, state, *rest)
 
     return named_after(cls, Repaired)
+
+
+def _remove_file(path: str, owner: int) -> None:
+    if os.getpid() == owner:
+        with contextlib.suppress(OSError):
+            os.remove(path)
 
 
 def named_after(cls: type, made: type) -> type[Any]:

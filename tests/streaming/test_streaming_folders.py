@@ -64,27 +64,27 @@ def test_the_folder_of_a_killed_process_goes_when_the_next_is_made(
 ) -> None:
     mine, other, next_one = (make_dataset(shards) for _ in range(3))
     select(mine, [1, 2, 3])
-    (kept,) = folders.iterdir()
+    (kept,) = folders.glob("composer_dataagent_*")
     pid = killed_after(lambda: select(other, [4, 5, 6]), reap)
-    (left,) = set(folders.iterdir()) - {kept}
+    (left,) = set(folders.glob("composer_dataagent_*")) - {kept}
     assert f"_{pid}_" in left.name and list(left.glob("*.selection"))
     select(next_one, [7])
     if not reap:
         os.waitpid(pid, 0)
     assert not left.exists()
     assert list(kept.glob("*.selection"))
-    assert len(list(folders.iterdir())) == 2
+    assert len(list(folders.glob("composer_dataagent_*"))) == 2
 
 
 def test_a_process_that_has_the_id_of_a_killed_one(folders: Path) -> None:
     renamed(make_folder(), 4, "1")  # this process was not the first that the machine started
     kept = Path(make_folder())
-    assert list(folders.iterdir()) == [kept]
+    assert list(folders.glob("composer_dataagent_*")) == [kept]
 
 
 def test_what_is_not_known_to_be_left_behind_stays(folders: Path, tmp_path: Path) -> None:
     killed_after(make_folder)
-    (dead,) = folders.iterdir()
+    (dead,) = folders.glob("composer_dataagent_*")
     target = tmp_path / "target"
     (target / "inside").mkdir(parents=True)
     kept = {
@@ -98,13 +98,13 @@ def test_what_is_not_known_to_be_left_behind_stays(folders: Path, tmp_path: Path
     dead.with_name(dead.name + "link").symlink_to(target, target_is_directory=True)
     dead.with_name(dead.name + "file").touch()
     kept.add(Path(make_folder()))
-    assert set(folders.iterdir()) == kept
+    assert set(folders.glob("composer_dataagent_*")) == kept
     assert (target / "inside").is_dir()
 
 
 def test_folders_of_other_users_stay(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed_after(make_folder)
-    (left,) = folders.iterdir()
+    (left,) = folders.glob("composer_dataagent_*")
     user = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: user + 1)
     make_folder()
@@ -119,7 +119,7 @@ def test_a_system_that_tells_nothing(
     folders: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     killed_after(make_folder)
-    (left,) = folders.iterdir()
+    (left,) = folders.glob("composer_dataagent_*")
 
     def refuse(*_: Any) -> NoReturn:
         raise PermissionError(name)
@@ -132,6 +132,6 @@ def test_a_system_that_tells_nothing(
 def test_a_fork_leaves_the_folder_alone(folders: Path) -> None:
     folder, owner = make_folder(), os.getpid()
     killed_after(lambda: remove_folder(folder, owner))
-    assert list(folders.iterdir()) == [Path(folder)]
+    assert list(folders.glob("composer_dataagent_*")) == [Path(folder)]
     remove_folder(folder, owner)
-    assert not list(folders.iterdir())
+    assert not list(folders.glob("composer_dataagent_*"))

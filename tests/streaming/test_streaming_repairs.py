@@ -26,6 +26,7 @@ def test_repaired_alone_serves_what_stock_serves(shards: str, workers: int) -> N
     dataset: Any = mended.dataset
     dataset.__class__ = repaired(StreamingDataset)
     dataset.process_id = os.getpid()
+    dataset.watch()
     for _ in range(2):
         expected = [batch["id"].tolist() for batch in stock]
         assert [batch["id"].tolist() for batch in mended] == expected
