@@ -91,7 +91,7 @@ class StreamingAttachment(Attachment):
         if upcoming > 0:
             # A checkpoint in the middle of the running epoch names what it began with.
             self._store.keep(upcoming - 1)
-        _check_size(mask, self.dataset.num_canonical_nodes)
+        check_size(mask, self.dataset.num_canonical_nodes)
         self._store.drop_standing()
         record = self._publish(mask, None)
         self._store.keep_only(range(upcoming - 1, upcoming))
@@ -167,7 +167,7 @@ class StreamingAttachment(Attachment):
         """Nothing to do: Composer gave the dataset its own state, which has the place."""
 
     def _publish(self, mask: NDArray[np.bool_], epoch: int | None) -> SelectionRecord:
-        _check_size(mask, self.dataset.num_canonical_nodes)
+        check_size(mask, self.dataset.num_canonical_nodes)
         return self._store.publish(mask, epoch)
 
     def _set_length(self, size: int) -> None:
@@ -185,11 +185,16 @@ class _MaskOf:
 
     def __call__(self, epoch: int) -> NDArray[np.bool_]:
         mask = to_mask(self.rule(epoch), self.num_samples)
-        _check_size(mask, self.canonical_nodes)
+        check_size(mask, self.canonical_nodes)
         return mask
 
 
-def _check_size(mask: NDArray[np.bool_], canonical_nodes: int) -> None:
+def check_size(mask: NDArray[np.bool_], canonical_nodes: int) -> None:
+    """Refuse a selection that streaming cannot deal.
+
+    Raises:
+        ValueError: Fewer samples than canonical nodes.
+    """
     size = int(mask.sum())
     if size < canonical_nodes:
         raise ValueError(

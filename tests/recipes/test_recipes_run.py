@@ -328,7 +328,7 @@ def test_a_checkpoint_to_start_from_is_named(recipe: MakeRecipe, tmp_path: Path)
     [
         ("algorithms.data_agent.ratio=0.01", r"ratio=0\.01 of 1437 .* use ratio >= 0\.0891"),
         ("algorithms.data_agent={state: both, head: nope}", r"head='nope'"),
-        ("train_loader.dataset.batching_method=stratified", r"batching_method='stratified'"),
+        ("train_loader.dataset.batching_method=device_per_stream", r"='device_per_stream'"),
         ("algorithms.selective_backprop={}", r"SelectiveBackprop"),
         ("model.num_classes=5", r"IndexError: Target \d is out of bounds"),
         ("train_loader.dataset.image=picture", r"KeyError: 'picture'"),

@@ -55,7 +55,7 @@ TRANSIENT = {
 
 
 # Attempts are counted in the process that downloads, worker or not: a few of them do for both.
-IN_WORKERS = ("five 500", "cut six times", "truncated", "flipped, zipped", "too slow")
+IN_WORKERS = ("five 500", "truncated", "flipped, zipped")
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ PERMANENT = {
     "flipped, zipped": ("zipped and hashed", Fault(SHARD, "flip", 50), {}, "Checksum failure"),
     "too slow": ("plain", Fault(SHARD, "delay", 2), {"download_timeout": 0.5}, "timeout"),
 }
-# Ranks are not given so little time: the second waits no longer for the index of the first.
-ON_RANKS = [name for name in PERMANENT if name != "too slow"]
+# One for each way to fail: no download, a file that is wrong, and one that cannot be unpacked.
+ON_RANKS = ("404", "500", "truncated", "flipped, hashed", "truncated, zipped")
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,9 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("ranks", [1, RANKS])
-@pytest.mark.parametrize("name", UNREACHABLE)
+@pytest.mark.parametrize(
+    ("name", "ranks"), [(name, 1) for name in UNREACHABLE] + [("404", RANKS), ("cut", RANKS)]
+)
 def test_index_that_cannot_be_had_and_the_way_back(
     store: ObjectStore, remotes: dict[str, str], tmp_path: Path, name: str, ranks: int
 ) -> None:

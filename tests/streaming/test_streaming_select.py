@@ -282,3 +282,13 @@ def test_functions_that_cannot_be_served(
 ) -> None:
     with pytest.raises(error, match=message):
         select(make_dataset(shards), **arguments)
+
+
+def test_a_dataset_is_left_as_it_was_where_nothing_could_be_selected(shards: str) -> None:
+    loader = make_loader(make_dataset(shards))
+    for ids, canonical_nodes in (([NUM_SAMPLES], 1), ([0], 2)):
+        dataset: Any = loader.dataset
+        dataset.num_canonical_nodes = canonical_nodes
+        with pytest.raises(ValueError):
+            select(dataset, ids)
+    assert_exactly_once(ids_of(loader), range(NUM_SAMPLES), padding=1)
