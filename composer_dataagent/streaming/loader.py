@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from traceback import clear_frames
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from streaming import StreamingDataLoader, StreamingDataset
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -32,12 +34,16 @@ class IdCollate:
         self.collate = collate
         self.dataset = dataset
 
-    def __call__(self, samples: list[Any]) -> tuple[Any, Tensor]:
-        """Collate a batch; ids come as int64 ``[B]``."""
+    def __call__(self, samples: list[Any]) -> tuple[Any, NDArray[np.int64]]:
+        """Collate a batch; ids come as int64 ``[B]``.
+
+        An array and not a tensor, for which torch would open a socket between worker and main
+        process, for every batch.
+        """
         ids = list(self.dataset.recent_ids)[-len(samples) :]
         fetched = samples.copy()
         batch = self.collate(samples)
-        return batch, torch.tensor(follow(samples, fetched, ids), dtype=torch.int64)
+        return batch, np.array(follow(samples, fetched, ids), np.int64)
 
 
 def follow(samples: list[Any], fetched: list[Any], ids: list[int]) -> list[int]:
@@ -94,7 +100,7 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
                         f"{error}. The system kills processes when it is out of memory (dmesg "
                         "says so)"
                     ) from error
-                self.sample_ids = ids
+                self.sample_ids = torch.from_numpy(ids)
                 yield batch
             self._is_between_epochs = True
 
@@ -107,7 +113,7 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
                     iterator._shutdown_workers()  # type: ignore[attr-defined]
             self.dataset.start_over()  # type: ignore[attr-defined]  # it is selective
 
-        def _get_batch_size(self, batch: tuple[Any, Tensor]) -> int:
+        def _get_batch_size(self, batch: tuple[Any, NDArray[np.int64]]) -> int:
             # StreamingDataLoader counts below us, where the batch still has its ids.
             return len(batch[1])
 
