@@ -96,8 +96,8 @@ def _spread(order: NDArray, sizes: list[int], rng: np.random.Generator, block: i
     held = start = written = 0
     if max(sizes, default=0) > high:
         warnings.warn(
-            f"shuffle_block_size={block} is less than a shard's samples: those of large shards "
-            "stay together",
+            f"Shuffle block size was smaller than shard size: shuffle_block_size={block} leaves "
+            "the samples of large shards together",
             stacklevel=2,
         )
     for size in sizes:
