@@ -34,7 +34,7 @@ $(COMMUNITY)/.installed: $(INSTALLED)
 	$(COMMUNITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'streaming-community>=0.14,<0.15'
 	$(COMMUNITY)/bin/python -c "import pathlib, sysconfig; \
 	  site = lambda venv: next(pathlib.Path(venv, 'lib').glob('python3*/site-packages')); \
-	  (site('$(COMMUNITY)') / 'first.pth').write_text(str(site('$(VENV)').resolve()) + '\n')"
+	  (site('$(COMMUNITY)') / 'first.pth').write_text(f\"{site('$(VENV)').resolve()}\n{pathlib.Path.cwd()}\n\")"
 	@touch $@
 
 test-community: $(COMMUNITY)/.installed  ## The streaming tests against the fork streaming-community.

@@ -51,7 +51,12 @@ from streaming.base.world import World
 from composer_dataagent.streaming.errors import ShardError, ShortEpochError, in_words
 from composer_dataagent.streaming.prefetch import follow, prepare_ahead
 from composer_dataagent.streaming.presence import Presence, WatchfulBarrier, watchful
-from composer_dataagent.streaming.shards import can_be_fetched, damage_of, has_files, is_unpacked
+from composer_dataagent.streaming.shards import (
+    can_be_fetched,
+    damage_of,
+    is_of_download,
+    is_unpacked,
+)
 
 # What a process makes for itself when it iterates or reads. Threads and file locks do not survive a
 # fork, and none of it can be pickled.
@@ -323,9 +328,9 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             try:
                 super().prepare_shard(shard_id, blocking)
             except BaseException as error:
-                # Where there are files, they were downloaded and then found to be wrong. A download
-                # that failed was tried again by streaming.
-                arrived = can_be_fetched(stream) and has_files(shard, stream)
+                # What came and was found to be wrong may be right the next time. A download that
+                # failed was tried again by streaming.
+                arrived = can_be_fetched(stream) and not is_of_download(error)
                 # An interrupt may come while another process is at work. Any other error is our
                 # own, whatever the state was before: the other may have given up in between.
                 if isinstance(error, Exception) or before != _ShardState.PREPARING:

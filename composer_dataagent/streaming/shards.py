@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from traceback import walk_tb
 from typing import Any
 
 from streaming import Stream
@@ -40,10 +41,10 @@ def is_unpacked(shard: Any, stream: Stream) -> bool:
     return all(os.path.exists(path_of(stream, raw.basename)) for raw, _ in shard.file_pairs)
 
 
-def has_files(shard: Any, stream: Stream) -> bool:
-    """Whether any file of a shard is there, unpacked or not."""
-    infos = [info for pair in shard.file_pairs for info in pair if info is not None]
-    return any(os.path.exists(path_of(stream, info.basename)) for info in infos)
+def is_of_download(error: BaseException) -> bool:
+    """Whether an error came up while a file was downloaded, not when it was checked or unpacked."""
+    download = Stream._download_file.__code__
+    return any(frame.f_code is download for frame, _ in walk_tb(error.__traceback__))
 
 
 def can_be_fetched(stream: Stream) -> bool:
