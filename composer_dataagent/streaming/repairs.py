@@ -334,6 +334,9 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 # An interrupt may come while another process is at work. Any other error is our
                 # own, whatever the state was before: the other may have given up in between.
                 if isinstance(error, Exception) or before != _ShardState.PREPARING:
+                    if self._shard_states[shard_id] == _ShardState.REMOTE:
+                        # As streaming-community leaves it, with what could not be unpacked.
+                        self._shard_states[shard_id] = _ShardState.PREPARING
                     self._give_up(shard_id)
                 if not isinstance(error, Exception):
                     raise
