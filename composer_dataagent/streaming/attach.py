@@ -77,7 +77,8 @@ class StreamingAttachment(Attachment):
         upcoming = self.upcoming_epoch()
         epoch = upcoming if epoch is None else epoch
         mask = to_mask(ids, self.num_samples)
-        record = self._publish(mask, epoch)
+        check_size(mask, self.dataset.num_canonical_nodes)
+        record = self._store.publish(mask, epoch)
         if epoch == upcoming:
             self._set_length(record.size)
         # The epoch that is running may still be read, by late workers or for a checkpoint.
@@ -93,7 +94,7 @@ class StreamingAttachment(Attachment):
             self._store.keep(upcoming - 1)
         check_size(mask, self.dataset.num_canonical_nodes)
         self._store.drop_standing()
-        record = self._publish(mask, None)
+        record = self._store.publish(mask, None)
         self._store.keep_only(range(upcoming - 1, upcoming))
         self._set_length(record.size)
         return record
@@ -149,26 +150,13 @@ class StreamingAttachment(Attachment):
         For a second ``trainer.fit()`` after ``max_duration`` stopped the first one mid-epoch: a
         loader that is iterated again begins the next epoch, and never serves the rest of this one.
         With it, the next iteration serves what an uninterrupted one would have served, and
-        :meth:`upcoming_epoch` and ``len()`` are those of the unfinished epoch.
-
-        Every rank calls this with the same number, and before any of them iterates.
-
-        Args:
-            sample_in_epoch (int): How many samples of the epoch are done, over all ranks; counted
-                from its very beginning, also if it was resumed before.
-
-        Raises:
-            RuntimeError: No epoch has begun.
-            ValueError: Negative, or more samples than the epoch has.
+        :meth:`upcoming_epoch` and ``len()`` are those of the unfinished epoch. For arguments and
+        errors see :meth:`Attachment.resume_here`.
         """
         self._set_length(self.dataset.resume_here(sample_in_epoch).size)
 
     def resume_at(self, epoch: int, sample_in_epoch: int) -> None:
         """Nothing to do: Composer gave the dataset its own state, which has the place."""
-
-    def _publish(self, mask: NDArray[np.bool_], epoch: int | None) -> SelectionRecord:
-        check_size(mask, self.dataset.num_canonical_nodes)
-        return self._store.publish(mask, epoch)
 
     def _set_length(self, size: int) -> None:
         self.dataset.epoch_size = size
@@ -252,15 +240,15 @@ def attach(
         )
     if loader is not None:
         _check_loader(dataset, loader)
-    is_new = not is_selective(dataset)
-    if is_new:
-        _check_dataset(dataset)
-        _make_selective(dataset)
     if memory_map and dataset.cache_limit is not None:
         raise ValueError(
             "memory_map=True cannot be combined with cache_limit: an evicted shard would keep its "
             "space as long as it is mapped. Remove one of the two"
         )
+    is_new = not is_selective(dataset)
+    if is_new:
+        _check_dataset(dataset)
+        _make_selective(dataset)
     if is_new or memory_map:
         speed_up(dataset, memory_map)
     if loader is not None and not isinstance(loader.collate_fn, IdCollate):
@@ -323,11 +311,6 @@ def _check_dataset(dataset: StreamingDataset) -> None:
 def _check_loader(dataset: StreamingDataset, loader: DataLoader) -> None:
     attached = isinstance(getattr(loader, "collate_fn", None), IdCollate)
     check_loader(dataset, loader, attached, (DataLoader, StreamingDataLoader))
-    if loader.batch_size is None:
-        raise ValueError(
-            "The DataLoader has batch_size=None, so its samples are batches already and have no "
-            "id each: let it make the batches"
-        )
     if loader.batch_size != dataset.batch_size:
         # Streaming deals whole batches of its own size to the workers, and each worker's loader
         # cuts them anew: more batches than len() says, and Composer stops at len().

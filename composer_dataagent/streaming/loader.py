@@ -155,13 +155,18 @@ def check_loader(
 
     Raises:
         TypeError: Not a DataLoader.
-        ValueError: Over another dataset, or its class iterates in its own way.
+        ValueError: Over another dataset, without batches, or its class iterates in its own way.
         RuntimeError: Its workers are already running.
     """
     if not isinstance(loader, DataLoader):
         raise TypeError(f"loader must be a torch DataLoader, but is a {type(loader).__name__}")
     if loader.dataset is not dataset:
         raise ValueError("loader is over another dataset object than the one to attach")
+    if loader.batch_size is None and loader.batch_sampler is None:
+        raise ValueError(
+            "The DataLoader has batch_size=None, so its samples are batches already and have no "
+            "id each: let it make the batches"
+        )
     if attached:
         return
     if loader._iterator is not None:

@@ -243,11 +243,6 @@ def _sampler_of(loader: DataLoader) -> object:
 
 def _check_batches(loader: DataLoader) -> None:
     """Batches that are not torch's own cuts of what the sampler gives have no ids."""
-    if loader.batch_size is None and loader.batch_sampler is None:
-        raise ValueError(
-            "The DataLoader has batch_size=None, so its samples are batches already and have no "
-            "id each: let it make the batches"
-        )
     if loader.batch_size is None or type(loader.batch_sampler) is not BatchSampler:
         raise ValueError(
             f"The DataLoader has batch_sampler={type(loader.batch_sampler).__name__}, which "

@@ -29,7 +29,7 @@ def shuffle_units(
 ) -> NDArray[np.int64]:
     """Sizes of the runs of samples that streaming's shuffle keeps together: one per shard used.
 
-    This is the first value of ``StreamingDataset.resample_streams`` (the second is ``ids``).
+    What streaming's shuffles take for the sizes of shards.
     """
     counts = samples_by_shard(ids, samples_per_shard)
     return counts[counts > 0]
