@@ -423,9 +423,10 @@ class DataAgent(Algorithm):
         attachment = attach(loader.dataset, loader, shuffle_seed=state.rank_zero_seed)
         if attachment.has_standing_selection():
             raise ValueError(
-                "select() restricts the training dataset, and DataAgent selects as well: call "
-                "clear(dataset) to let DataAgent choose from all samples, or write the subset as "
-                "shards of its own"
+                "The training dataset is restricted already (by select(), or serve_always() of its "
+                "attachment), and DataAgent selects as well: call clear(dataset), or serve_always("
+                "range(N)), to let DataAgent choose from all samples; or give it a data set that "
+                "has only these"
             )
         self.num_samples = attachment.num_samples
         self._loader = loader

@@ -33,7 +33,7 @@ def check_index(dataset: Any) -> None:
         index = os.path.join(stream.local, stream.split, get_index_basename())
         taken = {get_index_basename()}
         for number, shard in enumerate(dataset.shards[first : first + int(size)]):
-            for field, value, fault in _faults(shard, taken):
+            for field, value, fault in _faults(shard, taken, stream.validate_hash):
                 raise ValueError(
                     f"{index} says {field}={value!r} of its shard {number}, {fault}. Do not use "
                     "this data set, or have it written again"
@@ -41,10 +41,14 @@ def check_index(dataset: Any) -> None:
         first += int(size)
 
 
-def _faults(shard: Any, taken: set[str]) -> Iterator[tuple[str, Any, str]]:
+def _faults(
+    shard: Any, taken: set[str], validate_hash: str | None
+) -> Iterator[tuple[str, Any, str]]:
     """What is wrong with a shard: field, value, and why."""
     for info in (info for pair in shard.file_pairs for info in pair if info is not None):
         yield from _faults_of_file(info, taken)
+        if validate_hash and validate_hash not in info.hashes:
+            yield "hashes", info.hashes, f"but validate_hash={validate_hash!r} asks for another"
         taken.add(info.basename)
     if not _is_count(shard.samples):
         yield "samples", shard.samples, "which is no number of samples"

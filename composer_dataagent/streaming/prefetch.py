@@ -48,7 +48,8 @@ def follow(dataset: Any, it: _Iterator) -> None:
     states = dataset._shard_states
 
     def is_there(position: int, shard: int) -> bool:
-        if dataset.predownload < position - it.yield_index:
+        # A shard that is there is not known to be sound before the other thread has been at it.
+        if it.prepare_index <= position or dataset.predownload < position - it.yield_index:
             return False
         state = states[shard]
         if state == _ShardState.PREPARING and not dataset.presence.is_prepared(shard):

@@ -29,7 +29,8 @@ class Presence:
     """Known to all processes of a node that use one dataset.
 
     Byte ``r`` of the file is locked by rank ``r`` as long as it lives, and written when it came;
-    byte ``ranks + s`` by the process that prepares shard ``s``.
+    byte ``ranks + s`` is locked by the process that prepares shard ``s``, and written when somebody
+    has validated the files of it that were there before.
 
     Args:
         path (str): A file that only they use.
@@ -85,6 +86,14 @@ class Presence:
     def is_prepared(self, shard_id: int) -> bool:
         """Whether a process that lives is preparing a shard."""
         return not self._is_free(self.ranks + shard_id)
+
+    def prove(self, shard_id: int) -> None:
+        """Let the others know that a shard that was there before has been validated."""
+        os.pwrite(self._descriptor(), b"1", self.ranks + shard_id)
+
+    def is_proven(self, shard_id: int) -> bool:
+        """Whether another process has validated it."""
+        return os.pread(self._descriptor(), 1, self.ranks + shard_id) == b"1"
 
     def _is_free(self, byte: int) -> bool:
         is_free = self._lock(byte)

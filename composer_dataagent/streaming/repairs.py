@@ -16,8 +16,8 @@ override says which defect:
 - ``_ready_thread`` asks for a shard once and then waits forever; both threads ask for the shard of
   each sample.
 - ``prepare_shard`` leaves a shard that failed "preparing", and a file whose hash is wrong in place;
-  it serves a file that was cut off as far as it goes; and it takes a file lock for each sample,
-  also of shards that are there.
+  it serves a file that was cut off as far as it goes, and one of a wrong hash that it finds in the
+  cache; and it takes a file lock for each sample, also of shards that are there.
 - ``__reduce_ex__``: once iterated, the dataset cannot be pickled.
 """
 
@@ -31,6 +31,7 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from multiprocessing.shared_memory import SharedMemory as BuiltinSharedMemory
 from threading import Event
 from time import sleep, time_ns
 from traceback import clear_frames
@@ -56,6 +57,7 @@ from composer_dataagent.streaming.shards import (
     damage_of,
     is_of_download,
     is_unpacked,
+    wrong_hash_of,
 )
 
 # What a process makes for itself when it iterates or reads. Threads and file locks do not survive a
@@ -82,6 +84,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
     class Repaired(cls):  # type: ignore[valid-type, misc]
         process_id: int  # where it was made, or has iterated last
         presence: Presence  # see watch
+        _found: set[int]  # shards that were there before this run, and are to be validated
         predownload: int  # the constructor replaces None
 
         # ------------------------------------------------------------------ resumption
@@ -189,6 +192,16 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 size=content.size * np.int64().nbytes,
                 auto_cleanup=False,
             )
+            try:
+                _reserve(memory.shm)
+            except OSError as error:
+                memory.cleanup()
+                raise OSError(
+                    error.errno,
+                    f"The epoch's plan needs {memory.shm.size:,} bytes of shared memory, but there "
+                    f"is no room for them: {error.strerror}. Enlarge /dev/shm (containers often "
+                    "have 64 MB: docker run --shm-size=8g)",
+                ) from error
             np.copyto(np.ndarray(content.shape, np.int64, buffer=memory.buf), content)
             return memory
 
@@ -204,6 +217,12 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             path = os.path.join(self._filelock_root, _get_path(self._shm_prefix_int, name))
             self.presence = Presence(path, world.ranks_per_node)
             self.presence.arrive(world.rank_of_node)
+            there = np.flatnonzero(self._shard_states.numpy() == _ShardState.LOCAL)
+            self._found = {
+                shard_id
+                for shard_id in there.tolist()
+                if self.streams[int(self.stream_per_shard[shard_id])].validate_hash
+            }
             if world.is_local_leader:
                 weakref.finalize(self, _remove_file, path, os.getpid())
             self._shared_barrier.__class__ = WatchfulBarrier
@@ -297,13 +316,14 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             stream = self.streams[self.stream_per_shard[shard_id]]
             shard = self.shards[shard_id]
             if self._shard_states[shard_id] == _ShardState.LOCAL:
-                damage = damage_of(shard, stream)
+                damage = damage_of(shard, stream) or self._damage_inside(shard_id)
                 if damage is None and is_unpacked(shard, stream):
                     # Stock code makes a file lock here, which costs more than the read.
                     self._shard_access_times[shard_id] = time_ns()  # for eviction
                     return
                 if damage is not None:
                     self._discard(shard_id, damage)
+                    self._found.discard(shard_id)
             for failures in itertools.count(1):
                 with self.presence.preparing(shard_id) as alone:
                     cause, is_worth_it = None, False
@@ -311,7 +331,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                         # "Preparing" it is then only if whoever did that was killed, and left
                         # perhaps a file that was not validated yet.
                         self._give_up(shard_id)
-                        cause, is_worth_it = self._try_to_prepare(shard_id, blocking)
+                        cause, is_worth_it = self._try_to_prepare(shard_id)
                 if not alone and blocking:
                     watchful(self.presence, lambda: not self.presence.is_prepared(shard_id))
                 if cause is None:
@@ -320,35 +340,48 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                     raise self._shard_error(shard_id, in_words(cause)) from cause
                 sleep(2.0 ** (failures - 1))
 
-        def _try_to_prepare(self, shard_id: int, blocking: bool) -> tuple[Exception | None, bool]:
-            """What went wrong, if anything did, and whether it is worth another try."""
+        def _try_to_prepare(self, shard_id: int) -> tuple[Exception | None, bool]:
+            """What went wrong, if anything did, and whether it is worth another try.
+
+            Called by one process at a time, see ``Presence.preparing``.
+            """
             stream = self.streams[self.stream_per_shard[shard_id]]
             shard = self.shards[shard_id]
-            before = self._shard_states[shard_id]
             try:
-                super().prepare_shard(shard_id, blocking)
+                super().prepare_shard(shard_id)
             except BaseException as error:
-                # What came and was found to be wrong may be right the next time. A download that
-                # failed was tried again by streaming.
-                arrived = can_be_fetched(stream) and not is_of_download(error)
-                # An interrupt may come while another process is at work. Any other error is our
-                # own, whatever the state was before: the other may have given up in between.
-                if isinstance(error, Exception) or before != _ShardState.PREPARING:
-                    if self._shard_states[shard_id] == _ShardState.REMOTE:
-                        # As streaming-community leaves it, with what could not be unpacked.
-                        self._shard_states[shard_id] = _ShardState.PREPARING
-                    self._give_up(shard_id)
+                if self._shard_states[shard_id] == _ShardState.REMOTE:
+                    # As streaming-community leaves it, with what could not be unpacked.
+                    self._shard_states[shard_id] = _ShardState.PREPARING
+                self._give_up(shard_id)
                 if not isinstance(error, Exception):
                     raise
-                return error, arrived
-            if before != _ShardState.REMOTE or self._shard_states[shard_id] != _ShardState.LOCAL:
-                return None, False  # someone else's work
+                # What came and was found to be wrong may be right the next time. A download that
+                # failed was tried again by streaming.
+                return error, can_be_fetched(stream) and not is_of_download(error)
+            if self._shard_states[shard_id] != _ShardState.LOCAL:
+                return None, False  # another process has evicted it since
             damage = damage_of(shard, stream)
             if damage is None:
                 return None, False
             # Stock code does not look: a cut-off file would be served as far as it goes.
             self._discard(shard_id, damage)
             return OSError(damage), True
+
+        def _damage_inside(self, shard_id: int) -> str | None:
+            """What ``validate_hash`` finds in a file that was there before this run."""
+            # Stock code looks only into what it downloads itself. A run that was killed before it
+            # did so leaves a file that passes for good.
+            if shard_id not in self._found:
+                return None
+            if not self.presence.is_proven(shard_id):
+                stream = self.streams[self.stream_per_shard[shard_id]]
+                damage = wrong_hash_of(self.shards[shard_id], stream)
+                if damage is not None:
+                    return damage
+                self.presence.prove(shard_id)
+            self._found.discard(shard_id)
+            return None
 
         def _discard(self, shard_id: int, damage: str) -> None:
             """Forget a local shard that is damaged, so that it is fetched again.
@@ -363,7 +396,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             with FileLock(self._cache_filelock_path):
                 if self._shard_states[shard_id] != _ShardState.LOCAL:
                     return  # another process was here first
-                if damage_of(shard, stream) is None:
+                if damage_of(shard, stream) is None and self._damage_inside(shard_id) is None:
                     return
                 # What was counted when it came, whatever is left of it now.
                 counted = shard.get_persistent_size(stream.safe_keep_zip)
@@ -403,6 +436,12 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             return (make, arguments, state, *rest)
 
     return named_after(cls, Repaired)
+
+
+def _reserve(memory: BuiltinSharedMemory) -> None:
+    """Have the system find room now: where there is none, writing would end the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(memory._fd, 0, memory.size)  # type: ignore[attr-defined]
 
 
 def _remove_file(path: str, owner: int) -> None:

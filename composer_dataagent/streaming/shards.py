@@ -9,12 +9,13 @@ from traceback import walk_tb
 from typing import Any
 
 from streaming import Stream
+from streaming.base.hashing import get_hash
 
 
 def damage_of(shard: Any, stream: Stream) -> str | None:
     """What keeps a shard from being read, or None.
 
-    A file is known by its size: only ``validate_hash`` looks into it, when it was downloaded.
+    A file is known by its size: see :func:`wrong_hash_of` for what is in it.
 
     Args:
         shard (Any): The reader of one of the stream's shards.
@@ -33,6 +34,31 @@ def damage_of(shard: Any, stream: Stream) -> str | None:
             continue
         if size != raw.bytes:
             return f"{path} has {size} bytes, but the index says {raw.bytes}"
+    return None
+
+
+def wrong_hash_of(shard: Any, stream: Stream) -> str | None:
+    """Which of a shard's files is not what ``validate_hash`` asks for, or None.
+
+    Args:
+        shard (Any): See :func:`damage_of`.
+        stream (Stream): With ``validate_hash``.
+
+    Returns:
+        str | None: A sentence, without an end. A file that needs to be unpacked is left to
+        streaming, which looks into it then.
+    """
+    algorithm = stream.validate_hash
+    assert algorithm is not None
+    for raw, _ in shard.file_pairs:
+        path = path_of(stream, raw.basename)
+        try:
+            with open(path, "rb") as file:
+                found = get_hash(algorithm, file.read())
+        except FileNotFoundError:
+            continue
+        if found != raw.hashes[algorithm]:
+            return f"{path} has the {algorithm} {found}, but the index says {raw.hashes[algorithm]}"
     return None
 
 

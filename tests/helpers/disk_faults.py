@@ -31,6 +31,13 @@ def lengthen(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"more")
 
 
+def flip(path: Path) -> None:
+    """Change one byte in the middle of a file, in place."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def mount(folder: Path, size: int) -> str:
     """Give a folder a small disk of its own; what is in the way of that, if anything."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]

@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disk_faults import empty, enlarge, halve, halve_all, lengthen, limit_files, mount
+from disk_faults import empty, enlarge, flip, halve, halve_all, lengthen, limit_files, mount
 from epoch_runs import Epoch, Outcome, run_epochs
 from mds_samples import NUM_SAMPLES, assert_exactly_once, make_attached, write_shards
 from streaming import MDSWriter
@@ -132,6 +133,39 @@ def test_a_sample_that_was_cut_off_is_not_served_shorter(tmp_path: Path) -> None
     assert attachment.raw_sample(19)["text"] == "the text of sample 19"
 
 
+# ---------------------------------------------------------------------- of another hash
+
+
+@WORKERS
+def test_wrong_hash_in_the_cache(
+    tmp_path: Path, local: Path, ranks: int, loader: dict[str, Any]
+) -> None:
+    """As after a run that was killed before it validated a download."""
+    remote = write_shards(tmp_path / "hashed", hashes=["xxh64"])
+    shutil.copytree(remote, local)
+    flip(local / SHARD)
+    hashed = {"remote": remote, "local": str(local), "validate_hash": "xxh64"}
+    assert_all_complete(run_epochs(Epoch(), Epoch(), dataset=hashed, ranks=ranks, **loader))
+    assert (local / SHARD).read_bytes() == Path(remote, SHARD).read_bytes()
+
+
+@WORKERS
+def test_wrong_hash_of_the_only_copy(local: Path, ranks: int, loader: dict[str, Any]) -> None:
+    write_shards(local, hashes=["sha1"])
+    flip(local / SHARD)
+    hashed = {"local": str(local), "validate_hash": "sha1"}
+    outcomes = run_epochs(Epoch(), dataset=hashed, ranks=ranks, **loader)
+    for (outcome,) in outcomes:
+        assert re.search(rf"{SHARD} has the sha1 .* no remote copy", outcome.error)
+    assert (local / SHARD).exists()
+
+
+def test_hash_that_the_index_does_not_have(local: Path) -> None:
+    write_shards(local, hashes=["sha1"])
+    with pytest.raises(ValueError, match=r"hashes=\{'sha1'.*validate_hash='xxh64'"):
+        make_attached(str(local), dataset={"validate_hash": "xxh64"})
+
+
 # ---------------------------------------------------------------------- gone
 
 
@@ -215,3 +249,42 @@ def test_file_size_limit_and_the_way_back(large: str, local: Path, workers: int)
         num_workers=workers,
     )
     assert_out_of_space(outcomes, "File too large")
+
+
+# Prints what the first epoch over a folder ends with.
+ONE_EPOCH = """
+import sys
+from streaming import StreamingDataset
+from composer_dataagent.streaming import attach
+
+dataset = StreamingDataset(local=sys.argv[1], batch_size=8)
+attach(dataset).serve_always(range(dataset.num_samples))
+try:
+    print(sum(1 for _ in dataset), "samples")
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("shared_memory", "outcome"),
+    [("200k", r"320,000 bytes of shared memory.*No space left.*--shm-size"), ("2m", "^40000 sam")],
+)
+def test_little_shared_memory(local: Path, shared_memory: str, outcome: str) -> None:
+    """Written to without looking, it ends the process with SIGBUS."""
+    write_shards(local, [40_000])
+    mounted = f"mount -t tmpfs -o size={shared_memory} tmpfs /dev/shm || exit 77"
+    command = ["unshare", "--mount", "sh", "-c", f'{mounted}; exec "$@"', "sh"]
+    try:
+        done = subprocess.run(
+            [*command, sys.executable, "-c", ONE_EPOCH, str(local)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        pytest.skip(str(error))
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no memory of its own can be mounted: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert re.search(outcome, done.stdout)
