@@ -23,22 +23,23 @@ from torch.utils.data import DataLoader
 
 from composer_dataagent import collectives
 from composer_dataagent.agent import (
+    REWARDS,
     SIGNAL_STATE_DIM,
-    budget_reward,
+    Learner,
     composite_reward,
-    paper_reward,
+    sample_keys,
     signal_state,
 )
-from composer_dataagent.agent.learner import Learner
 from composer_dataagent.checks import is_number, is_whole
+from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
 from composer_dataagent.journal import Journal
 from composer_dataagent.learning_rate import follow_training_progress
 from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
-from composer_dataagent.records import RecordBuffer, Records
 from composer_dataagent.report import History
 from composer_dataagent.report.thumbnails import choose_samples
 from composer_dataagent.selection import (
+    LEDGER_COLUMNS,
     MISLABEL_GATE_SHARE,
     Ledger,
     RatioSchedule,
@@ -59,16 +60,14 @@ from composer_dataagent.signals import (
 )
 from composer_dataagent.streaming import Attachment, attach
 from composer_dataagent.version import __version__
+from composer_dataagent.visits import VisitBuffer, Visits
 
 log = logging.getLogger(__name__)
 
 STATES = ("signals", "features", "both")
-REWARDS = {"budget": budget_reward, "paper": paper_reward}
-STATE_VERSION = 1
+STATE_VERSION = 2
 # Samples scored at once at the epoch's end: bounds memory, not results.
 SCORE_CHUNK = 1 << 16
-# Independent streams of randomness, see DataAgent._generator.
-_ACTIONS, _UPDATE = 0, 1
 
 Schedule = Callable[[int, float], float]
 
@@ -78,12 +77,13 @@ class DataAgent(Algorithm):
 
     Implements and goes beyond "Data Agent: Learning to Select Data via End-to-End Dynamic
     Optimization" (arXiv 2603.07433). Runs on :attr:`.Event.FIT_START` (attaches to the streaming
-    dataset), around every forward pass (reads per-sample loss and entropy, acts, collects rewards),
-    on :attr:`.Event.BATCH_END` (PPO update) and on :attr:`.Event.EPOCH_END` (selects what the next
-    epoch serves). Nothing that the trainer, the model, metrics or other algorithms see is changed,
-    and no global random state is used: with ``ratio=1.0`` training is bit-identical to a run
-    without the algorithm (but for a ``RandomSampler`` over map-style data, whose order then depends
-    on the run's seed and the epoch alone).
+    dataset), around every forward pass (reads per-sample loss and entropy), on
+    :attr:`.Event.BATCH_END` (every few batches: actions, rewards and a PPO update) and on
+    :attr:`.Event.EPOCH_END` (selects what the next epoch serves). Nothing that the trainer, the
+    model, metrics or other algorithms see is changed, and no global random state is used: with
+    ``ratio=1.0`` training is bit-identical to a run without the algorithm (but for a
+    ``RandomSampler`` over map-style data, whose order then depends on the run's seed and the epoch
+    alone). With several ranks, all of them hold the same ledger, agent and selection.
 
     Args:
         ratio (float): Share of the samples that an epoch trains on, in (0, 1]. Default: ``0.5``.
@@ -102,7 +102,8 @@ class DataAgent(Algorithm):
             epoch about to start, instead of ``ratio``, ``warmup_epochs`` and ``anneal``.
         rescale (bool | None): Multiply gradients by ``1 / ratio`` in pruned epochs (the paper's
             loss weight).
-        update_interval (int | None): Batches between PPO updates. Default: ``10``.
+        update_interval (int | None): Batches between PPO updates, about: an epoch is cut evenly, so
+            that its last batch ends with one. Default: ``10``.
         head (str | None): Dotted path of the model's head, whose input is the feature embedding.
             Default: found by itself where ``state`` needs it.
         signals (Callable | None): ``(outputs, batch) -> Signals(loss[B], entropy[B])`` for models
@@ -267,10 +268,12 @@ class DataAgent(Algorithm):
             self._history = self._history or History(self.run_dir, overwrite=self.overwrite)
             self._history.begin(self._meta(state), epoch=int(state.timestamp.epoch))
         self._journal.begin_fit(self._history)
+        self._count_from(state)
 
     def _epoch_start(self, state: State, logger: Logger) -> None:
-        del state, logger
+        del logger
         self._journal.start_clock()
+        self._count_from(state)
 
     def _before_dataloader(self, state: State, logger: Logger) -> None:
         del state, logger
@@ -310,27 +313,25 @@ class DataAgent(Algorithm):
         del logger
         read = self._reader.end_pass(len(self._ids))
         if read is not None:
-            self._learn(*read, _progress(state), self._generator(state, _ACTIONS))
+            self._remember(*read, state)
 
     def _batch_end(self, state: State, logger: Logger) -> None:
         del logger
-        if int(state.timestamp.batch) % self.settings.update_interval == 0:
-            self._records.write_to(self.ledger, int(state.timestamp.epoch))
-            if self._learner is not None:
-                stats = self._learner.update(self._generator(state, _UPDATE))
-                if stats is not None:
-                    facts = {f"ppo_{name}": value for name, value in vars(stats).items()}
-                    self._journal.facts.add(**facts)
+        self._inside_epoch = True
+        if self._update_is_due(state):
+            self._update(int(state.timestamp.epoch))
 
     def _epoch_end(self, state: State, logger: Logger) -> None:
+        self._inside_epoch = False
         epoch = int(state.timestamp.epoch) - 1  # the timestamp is already the next epoch's
-        self._records.write_to(self.ledger, epoch)
-        self._merge_ranks(epoch)
+        self._update(epoch)  # where the loader gave fewer batches than it said
+        before_epoch_end = self._ranks.traffic
         self._check_everything_was_served(epoch)
         self.ledger.refresh_flags()
         self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
         row = self._describe_epoch(state, epoch)
         self._select(state)
+        row |= self._communication(state, before_epoch_end)
         state.dataloader_len = -1
         self._journal.open_row(row)
         facts = row | {f"ppo/{name}": value for name, value in row["ppo"].items()}
@@ -357,8 +358,9 @@ class DataAgent(Algorithm):
         if state.timestamp.batch_in_epoch > 0:
             # Stopped inside an epoch: what was trained in it counts, and is told.
             epoch = int(state.timestamp.epoch)
-            self._records.write_to(self.ledger, epoch)
-            self._merge_ranks(epoch)
+            visits = self._visits.peek()  # another fit() may go on, and learn from them
+            if visits is not None:
+                self._record(visits, self._agreement(visits), None, epoch)
             self._journal.open_row(self._describe_epoch(state, epoch))
             self._journal.write(self._ledger_columns())
         if self._randomness is not None:
@@ -432,6 +434,7 @@ class DataAgent(Algorithm):
         self._loader = loader
         self._full_batches = len(loader)
         self._device = next(state.model.parameters()).device
+        self._ranks = Ranks(self._device)
         hook = None
         learns = self.selector.uses_score
         if learns and self.settings.state != "signals":
@@ -450,12 +453,13 @@ class DataAgent(Algorithm):
                 self.settings.hidden,
                 self.seed,
                 self._device,
-                collectives.all_reduce_mean,
+                self._ranks.all_reduce_sum if collectives.world_size() > 1 else None,
             )
             if self._scores_at_visit:
                 self.ledger.score = np.full(self.num_samples, np.nan, np.float32)
         self._journal = Journal(self._device)
-        self._records = RecordBuffer()
+        self._visits = VisitBuffer()
+        self._inside_epoch = False
         self._churn: float | None = None
         self._mask = np.zeros(self.num_samples, bool)
         self._selection: Selection | None = None
@@ -485,17 +489,13 @@ class DataAgent(Algorithm):
         assert self._attachment is not None
         inside_epoch = int(state.timestamp.batch_in_epoch) > 0
         if self._loaded is not None:
-            if inside_epoch and collectives.world_size() > 1:
-                raise RuntimeError(
-                    "A checkpoint from inside an epoch holds what the first rank learned since the "
-                    "epoch began, not what the others did: on several ranks, resume from a "
-                    "checkpoint of an epoch's end (save_interval='1ep')"
-                )
             self._restore(self._loaded)
             begun = inside_epoch or (self._loader.persistent_workers and state.timestamp.epoch > 0)
             if begun:  # else nothing was drawn for it, and Composer restores the generators
-                saved = self._loaded.get("random") if inside_epoch else None
-                self._randomness = ResumedRandomness(self._loader, saved)
+                random = (self._loaded["inside_epoch"] or {}).get("random", [])
+                same_ranks = len(random) == collectives.world_size()
+                mine = random[collectives.rank()] if same_ranks else None
+                self._randomness = ResumedRandomness(self._loader, mine)
             self._loaded = None
             self._attachment.resume_at(self._streaming_epoch, int(state.timestamp.sample_in_epoch))
         elif inside_epoch and self._selection is not None:
@@ -570,55 +570,123 @@ class DataAgent(Algorithm):
 
     # ------------------------------------------------------------------ one batch
 
-    def _learn(
-        self,
-        signals: Signals,
-        features: Tensor | None,
-        progress: float,
-        generator: torch.Generator,
-    ) -> None:
-        """Figure 1 of the paper, for one batch: state, action, reward, memory."""
-        ids = self._ids.numpy()
-        loss, entropy, target_prob = signals.loss, signals.entropy, signals.target_prob
-        max_prob = target_prob if signals.max_prob is None else signals.max_prob
+    def _remember(self, signals: Signals, features: Tensor | None, state: State) -> None:
+        """Keep what the batch showed of its samples, on the device."""
+        ids = self._ids
+        loss, entropy = signals.loss, signals.entropy
+        max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
         label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
-        before = torch.from_numpy(self.ledger.agreement[ids]).to(self._device, non_blocking=True)
-        agreement = update_agreement(before, target_prob, max_prob)
-        composite = composite_reward(loss, entropy)
-        facts = self._journal.facts
-        facts.add(
-            loss=loss,
-            entropy=entropy,
-            difficulty=composite.difficulty,
-            uncertainty=composite.uncertainty,
-            reward_weight=composite.weight,
-        )
-        score = torch.full_like(loss, torch.nan)
-        if self._learner is not None:
-            target = composite.reward
-            if self._gate_fires:
-                flagged = torch.from_numpy(self.ledger.flagged[ids])
-                target = entropy * (~flagged).to(self._device, torch.float32, non_blocking=True)
-            sample_state = self._sample_state(
-                signal_state(loss, entropy, max_prob, agreement, self._log_share(label), progress),
-                features,
+        self._visits.append(
+            Visits(
+                ids=ids,
+                step=torch.full_like(ids, int(state.timestamp.batch)),
+                progress=torch.full(ids.shape, _progress(state)),
+                before=torch.from_numpy(self.ledger.agreement[ids.numpy()]).float(),
+                loss=loss,
+                entropy=entropy,
+                max_prob=max_prob,
+                label=label,
+                features=loss.new_empty(len(loss), 0) if features is None else features,
             )
-            action, reward = self._learner.act(sample_state, target, generator)
-            facts.add(reward=reward)
-            facts.add_actions(action)
+        )
+
+    def _update_is_due(self, state: State) -> bool:
+        """Whether the batch that just ended is the last of one of the epoch's equal parts."""
+        batch, batches = int(state.timestamp.batch_in_epoch), state.dataloader_len
+        if batches is None:
+            return batch % self.settings.update_interval == 0
+        parts = max(1, round(int(batches) / self.settings.update_interval))
+        return batch * parts // int(batches) > (batch - 1) * parts // int(batches)
+
+    def _update(self, epoch: int) -> None:
+        """Figure 1 of the paper, for the batches since the last time: state, action, reward, PPO.
+
+        Nothing that a sample is judged by depends on which rank has it: its noise follows from its
+        id, its reward from the batch of all ranks together, and PPO sums over all ranks' samples.
+        """
+        visits = self._visits.take()
+        if visits is None:
+            return
+        agreement = self._agreement(visits)
+        score, state, action = None, None, None
+        if self._learner is not None:
+            state = self._state_of(visits, agreement)
+            keys = sample_keys(self.seed, visits.step, visits.ids).to(self._device)
+            action = self._learner.act(state, keys)
             if self._scores_at_visit:
                 sampled = self.settings.score == "sample"
-                score = action if sampled else self._learner.score(sample_state)
-        self._records.append(Records(self._ids, loss, entropy, max_prob, label, agreement, score))
+                score = action.action if sampled else self._learner.score(state)
+        rows = self._record(visits, agreement, score, epoch)
+        aim = self._aims(rows)
+        self._journal.facts.add(loss=visits.loss, entropy=visits.entropy)
+        if self._learner is None or state is None or action is None:
+            return
+        mine = torch.from_numpy(aim[rows.rank == collectives.rank()]).to(self._device)
+        stats, reward = self._learner.learn(state, action, mine)
+        self._journal.facts.add(reward=reward)
+        self._journal.facts.add_actions(action.action)
+        self._journal.facts.add(**{f"ppo_{name}": value for name, value in vars(stats).items()})
+        self._ranks.check_same("agent after the update", self._learner.digest())
+
+    def _agreement(self, visits: Visits) -> Tensor:
+        """Running agreement of model and label after the visits, ``[M]``."""
+        before = visits.before.to(self._device, non_blocking=True)
+        target_prob = (-visits.loss).exp().clamp(0.0, 1.0)
+        return update_agreement(before, target_prob, visits.max_prob)
+
+    def _record(
+        self, visits: Visits, agreement: Tensor, score: Tensor | None, epoch: int
+    ) -> GatheredRows:
+        """Write all ranks' visits to the ledger of each, and give them in order of their steps."""
+        columns = visits.on_host() | {"agreement": agreement.cpu().numpy()}
+        if score is not None:
+            columns["score"] = score.cpu().numpy()
+        rows = self._ranks.all_gather_rows(columns)
+        order = np.argsort(rows.columns["step"], kind="stable")
+        columns = {name: column[order] for name, column in rows.columns.items()}
+        recorded = {name: column for name, column in columns.items() if name != "step"}
+        self.ledger.record(recorded.pop("ids"), epoch, **recorded)
+        return GatheredRows(columns, rows.rank[order])
+
+    def _aims(self, rows: GatheredRows) -> NDArray[np.float32]:
+        """What each sample's action is compared with, within its batch of all ranks, ``[G]``."""
+        columns = rows.columns
+        flagged = self.ledger.flagged[columns["ids"]]
+        aims = np.empty(len(flagged), np.float32)
+        _, first = np.unique(columns["step"], return_index=True)
+        for batch in np.split(np.arange(len(flagged)), first[1:]):
+            # In double precision: its means must not depend on the order that ranks come in.
+            loss, entropy = (
+                torch.from_numpy(columns[name][batch]).double() for name in ("loss", "entropy")
+            )
+            composite = composite_reward(loss, entropy)
+            self._journal.facts.add(
+                difficulty=composite.difficulty,
+                uncertainty=composite.uncertainty,
+                reward_weight=composite.weight,
+            )
+            worth = composite.reward
+            if self._gate_fires:
+                worth = entropy * ~torch.from_numpy(flagged[batch])
+            aims[batch] = REWARDS[self.settings.reward].aim(worth.float()).numpy()
+        return aims
 
     @property
     def _gate_fires(self) -> bool:
         return self.selector.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
 
-    def _sample_state(self, signals: Tensor, features: Tensor | None) -> Tensor:
-        if features is None:
-            return signals
-        return features if self.settings.state == "features" else torch.cat([signals, features], 1)
+    def _state_of(self, visits: Visits, agreement: Tensor) -> Tensor:
+        if self.settings.state == "features":
+            return visits.features
+        signals = signal_state(
+            visits.loss,
+            visits.entropy,
+            visits.max_prob,
+            agreement,
+            self._log_share(visits.label),
+            visits.progress.to(self._device),
+        )
+        return torch.cat([signals, visits.features], 1)
 
     def _log_share(self, label: Tensor) -> Tensor:
         """Log of the share of each label's class, 0 where it is not known yet."""
@@ -633,29 +701,23 @@ class DataAgent(Algorithm):
         rows = np.searchsorted(self._selected.ids, self._ids[microbatch].numpy())
         return torch.from_numpy(self._weights[rows]).to(self._device, non_blocking=True)
 
-    def _generator(self, state: State, stream: int) -> torch.Generator:
-        """A generator that depends on seed, step, rank and purpose only.
-
-        So no random state has to be saved, a resumed run draws what the uninterrupted one drew,
-        and the global generators are left alone.
-        """
-        entropy = [self.seed, int(state.timestamp.batch), stream]
-        if stream == _ACTIONS:  # ranks act on different samples, but must update alike
-            entropy.append(collectives.rank())
-        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator(self._device).manual_seed(seed)
-
     # ------------------------------------------------------------------ epoch boundary
 
-    def _merge_ranks(self, epoch: int) -> None:
-        """Make the ledger equal on all ranks: each contributes what it saw in this epoch."""
-        if collectives.world_size() == 1:
-            return
-        seen = np.flatnonzero(self.ledger.last_seen == epoch)
-        columns = {"ids": seen, **self.ledger.rows(seen)}
-        rows = collectives.all_gather_rows(columns, self._device)
-        ids = rows.pop("ids")
-        self.ledger.write_rows(ids, rows)
+    def _count_from(self, state: State) -> None:
+        """Start to count what ranks send each other in an epoch's steps."""
+        self._counted_from = self._ranks.traffic, int(state.timestamp.batch)
+
+    def _communication(self, state: State, before_epoch_end: Traffic) -> dict[str, float]:
+        """What this rank sent for the agent: per step, and at the epoch's end."""
+        began, batch = self._counted_from
+        steps = max(int(state.timestamp.batch) - batch, 1)
+        in_steps, at_end = before_epoch_end - began, self._ranks.traffic - before_epoch_end
+        return {
+            "calls_per_step": in_steps.calls / steps,
+            "bytes_per_step": in_steps.bytes / steps,
+            "calls_at_epoch_end": at_end.calls,
+            "bytes_at_epoch_end": at_end.bytes,
+        }
 
     def _check_everything_was_served(self, epoch: int) -> None:
         """Served equals planned, or the run stops: a short epoch is never passed over."""
@@ -704,14 +766,8 @@ class DataAgent(Algorithm):
             self._weights = factor * (ones if self._weights is None else self._weights)
         record = self._attachment.serve(selection.ids)
         self._streaming_epoch = self._attachment.upcoming_epoch()
-        digests = collectives.all_gather_strings(record.digest)
-        differing = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
-        if differing:
-            raise RuntimeError(
-                f"Ranks {differing} selected other samples than rank 0 for streaming epoch "
-                f"{record.epoch}: their ledgers, scores or datasets differ. Is the same data "
-                "mounted, and the same package installed, on every node?"
-            )
+        self._ranks.check_same("ledger", self.ledger.digest())
+        self._ranks.check_same(f"selection for streaming epoch {record.epoch}", record.digest)
 
     def _score_all(self, progress: float) -> NDArray[np.float32]:
         """The policy's mean action for every sample, from the signals of its last visit."""
@@ -721,11 +777,11 @@ class DataAgent(Algorithm):
         for start in range(0, len(seen), SCORE_CHUNK):
             ids = seen[start : start + SCORE_CHUNK]
             rows = {
-                name: torch.from_numpy(column).to(self._device)
-                for name, column in self.ledger.rows(ids).items()
-                if name in ("loss", "entropy", "max_prob", "agreement", "label")
+                name: torch.from_numpy(getattr(self.ledger, name)[ids]).to(self._device)
+                for name in ("loss", "entropy", "max_prob", "agreement", "label")
             }
             label = rows.pop("label").long()
+            rows["agreement"] = rows["agreement"].float()
             sample_state = signal_state(
                 **rows, log_class_freq=self._log_share(label), progress=progress
             )
@@ -735,7 +791,7 @@ class DataAgent(Algorithm):
     def _describe_epoch(self, state: State, epoch: int) -> dict[str, Any]:
         """The facts of the epoch that just ended, for loggers, history and report."""
         facts = self._journal.facts
-        means = facts.means(collectives.all_reduce_sum)
+        means = facts.means(self._ranks.all_reduce_sum)
         label = self.ledger.label
         known = label >= 0
         classes = int(label.max()) + 1 if known.any() else 0
@@ -766,7 +822,7 @@ class DataAgent(Algorithm):
             "action_histogram": (
                 None
                 if self._learner is None
-                else facts.action_histogram(collectives.all_reduce_sum)
+                else facts.action_histogram(self._ranks.all_reduce_sum)
             ),
             "ppo": {
                 name.removeprefix("ppo_"): value
@@ -778,7 +834,7 @@ class DataAgent(Algorithm):
         }
 
     def _ledger_columns(self) -> dict[str, NDArray]:
-        columns = {**self.ledger.rows(np.arange(self.num_samples)), "flagged": self.ledger.flagged}
+        columns = {name: getattr(self.ledger, name) for name in [*LEDGER_COLUMNS, "flagged"]}
         if self.ledger.score is not None:
             columns["score"] = self.ledger.score
         return columns
@@ -792,7 +848,8 @@ class DataAgent(Algorithm):
         weights = self._selected.weights
         return super().state_dict() | {
             "version": STATE_VERSION,
-            "num_samples": self.num_samples,
+            "data": self._attachment.fingerprint(),
+            "settings": self._plain_settings(),
             "ledger": self.ledger.state_dict(),
             "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
             "score": (
@@ -809,9 +866,15 @@ class DataAgent(Algorithm):
                 "churn": self._churn,
             },
             "learner": None if self._learner is None else self._learner.state_dict(),
-            "records": self._records.state_dict(),
-            "journal": self._journal.state_dict(),
-            "random": take_random_state(),
+            "inside_epoch": self._state_inside_epoch() if self._inside_epoch else None,
+        }
+
+    def _state_inside_epoch(self) -> dict[str, Any]:
+        """What ranks do not agree in before the epoch's end."""
+        return {
+            "visits": self._ranks.all_gather_objects(self._visits.state_dict()),
+            "random": self._ranks.all_gather_objects(take_random_state()),
+            "journal": self._journal.state_dict(self._ranks.all_reduce_sum),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -835,12 +898,16 @@ class DataAgent(Algorithm):
         self._loaded = state
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["num_samples"] != self.num_samples:
-            raise ValueError(
-                f"The checkpoint's DataAgent knows {state['num_samples']} samples, the training "
-                f"dataset has {self.num_samples}: resume with the same dataset, or load with "
-                "`load_ignore_keys=['state/algorithms']` to start the agent anew"
-            )
+        assert self._attachment is not None
+        now = {"data": self._attachment.fingerprint(), **self._plain_settings()}
+        then = {"data": state["data"], **state["settings"]}
+        for name in sorted(now.keys() | then.keys()):
+            if now.get(name) != then.get(name):
+                raise ValueError(
+                    f"The checkpoint's DataAgent has {name}={then.get(name)!r}, but this one has "
+                    f"{name}={now.get(name)!r}: resume with the same, or load with "
+                    "`load_ignore_keys=['state/algorithms']` to start the agent anew"
+                )
         self.ledger.load_state_dict(state["ledger"])
         self.ledger.set_flags(_unpack(state["flagged"], self.num_samples))
         if state["score"] is not None:
@@ -849,8 +916,9 @@ class DataAgent(Algorithm):
         self.selector.load_state_dict(state["selector"])
         if self._learner is not None and state["learner"] is not None:
             self._learner.load_state_dict(state["learner"])
-        self._records.load_state_dict(state["records"], self._device)
-        self._journal.load_state_dict(state["journal"])
+        self._inside_epoch = state["inside_epoch"] is not None
+        if self._inside_epoch:
+            self._restore_inside_epoch(state["inside_epoch"])
         selection = state["selection"]
         weights = selection["weights"]
         self._churn = selection["churn"]
@@ -859,6 +927,11 @@ class DataAgent(Algorithm):
             np.flatnonzero(_unpack(selection["mask"], self.num_samples)),
             None if weights is None else weights.numpy().copy(),
         )
+
+    def _restore_inside_epoch(self, state: dict[str, Any]) -> None:
+        rank, ranks = collectives.rank(), collectives.world_size()
+        self._visits.load_state_dict(state["visits"], rank, ranks, self._device)
+        self._journal.load_state_dict(state["journal"], 1.0 if rank == 0 else 0.0)
 
 
 def _unpack(bits: Tensor, count: int) -> NDArray[np.bool_]:

@@ -24,7 +24,7 @@ class Preset:
         warmup_epochs (int): Full epochs at the start.
         anneal (float): Share of training at the end with full epochs.
         rescale (bool): Multiply the gradients of a pruned epoch by ``1 / ratio``.
-        update_interval (int): Batches between two PPO updates.
+        update_interval (int): Batches between two PPO updates, about.
         hidden (tuple[int, ...]): Widths of the hidden layers of actor and critic.
         ppo (PPOConfig): The update's hyperparameters.
     """
@@ -53,6 +53,6 @@ PRESETS: dict[str, Preset] = {
         anneal=0.125,
         rescale=True,
         hidden=(128, 128),
-        ppo=PPOConfig(learning_rate=3e-4, minibatch=None, max_grad_norm=None),
+        ppo=PPOConfig(passes=4, learning_rate=3e-4, max_grad_norm=None),
     ),
 }

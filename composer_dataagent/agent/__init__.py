@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from composer_dataagent.agent.learner import REWARDS, Learner, Reward
+from composer_dataagent.agent.noise import sample_keys
 from composer_dataagent.agent.policy import Action, BetaPolicy
 from composer_dataagent.agent.ppo import PPOConfig, PPOStats, Rollout, make_optimizer, ppo_update
 from composer_dataagent.agent.reward import (
@@ -18,12 +20,15 @@ from composer_dataagent.agent.reward import (
 from composer_dataagent.agent.state import SIGNAL_STATE_DIM, signal_state
 
 __all__ = [
+    "REWARDS",
     "SIGNAL_STATE_DIM",
     "Action",
     "BetaPolicy",
     "CompositeReward",
+    "Learner",
     "PPOConfig",
     "PPOStats",
+    "Reward",
     "Rollout",
     "budget_reward",
     "composite_reward",
@@ -32,6 +37,7 @@ __all__ = [
     "paper_reward",
     "ppo_update",
     "rank01",
+    "sample_keys",
     "signal_state",
     "variance_weight",
 ]

@@ -15,6 +15,8 @@ from torch.distributions import Beta
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
+from composer_dataagent.agent import noise
+
 # At 0 and 1 the density of a Beta distribution is 0 or infinite, its logarithm never finite.
 ACTION_MARGIN = 1e-4
 
@@ -86,31 +88,22 @@ class BetaPolicy(nn.Module):
         return self.distribution(state).mean
 
     @torch.no_grad()
-    def act(self, state: Tensor, generator: torch.Generator) -> Action:
+    def act(self, state: Tensor, keys: Tensor) -> Action:
         """Draw an action for every sample.
 
         Args:
             state (Tensor): ``[B, D]`` float32.
-            generator (torch.Generator): The only source of randomness, on the state's device.
+            keys (Tensor): ``[B]`` int64, the only source of randomness, see
+                :func:`~composer_dataagent.agent.noise.sample_keys`. (``Beta.sample`` draws from the
+                global generator, which belongs to the user's training.)
 
         Returns:
             Action: Actions in [1e-4, 1 - 1e-4], their log probabilities, the critic's values.
         """
         alpha, beta = self._concentrations(state)
-        # Beta.sample takes no generator and would draw from the global one, which belongs to the
-        # user's training: dropout and augmentation would change with the agent. A Beta variate is
-        # the share of one of two Gamma variates, and those can be drawn from our own generator.
-        # They never are 0 (alpha, beta >= 1, and torch clamps at the smallest float).
-        x = _standard_gamma(alpha, generator)
-        y = _standard_gamma(beta, generator)
-        action = (x / (x + y)).clamp(ACTION_MARGIN, 1 - ACTION_MARGIN)
+        action = noise.beta(alpha, beta, keys).clamp(ACTION_MARGIN, 1 - ACTION_MARGIN)
         log_prob = Beta(alpha, beta, validate_args=False).log_prob(action)
         return Action(action, log_prob, self.value(state))
-
-
-def _standard_gamma(concentration: Tensor, generator: torch.Generator) -> Tensor:
-    # What torch.distributions.Gamma samples with; private, but the only one to take a generator.
-    return torch._standard_gamma(concentration, generator)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _mlp(widths: Sequence[int], last_gain: float, generator: torch.Generator) -> nn.Sequential:

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -16,6 +15,7 @@ from composer_dataagent.agent.policy import BetaPolicy
 # Below this variance, advantages and rewards count as constant.
 VARIANCE_EPS = 1e-8
 MAX_LOG_RATIO = 20.0
+_DIAGNOSTICS = 5
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ class PPOConfig:
     Attributes:
         clip (float): How far the probability ratio may move from 1 before its gradient ends.
             Default: ``0.2``.
-        passes (int): Passes over the rollout. Default: ``4``.
-        minibatch (int | None): Most samples per gradient step; ``None`` takes all. Default:
-            ``256``.
+        passes (int): Gradient steps, each on the whole rollout. Default: ``8``.
         learning_rate (float): Adam's. Default: ``3e-3``.
         value_coef (float): Weight of the critic's loss. Default: ``0.5``.
         entropy_coef (float): Weight of the entropy bonus. Default: ``0.0``.
@@ -39,8 +37,7 @@ class PPOConfig:
     """
 
     clip: float = 0.2
-    passes: int = 4
-    minibatch: int | None = 256
+    passes: int = 8
     learning_rate: float = 3e-3
     value_coef: float = 0.5
     entropy_coef: float = 0.0
@@ -50,7 +47,6 @@ class PPOConfig:
         for name, holds, accepted in (
             ("clip", self.clip > 0, "above 0"),
             ("passes", self.passes >= 1, "at least 1"),
-            ("minibatch", self.minibatch is None or self.minibatch >= 1, "None or at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
             ("value_coef", self.value_coef >= 0, "0 or more"),
             ("entropy_coef", self.entropy_coef >= 0, "0 or more"),
@@ -96,17 +92,6 @@ class Rollout:
 
     def __len__(self) -> int:
         return len(self.states)
-
-    @classmethod
-    def cat(cls, rollouts: Sequence[Rollout]) -> Rollout:
-        """Join rollouts, in order.
-
-        Raises:
-            ValueError: There is none.
-        """
-        if not rollouts:
-            raise ValueError("Rollout.cat needs at least one rollout")
-        return cls(*(torch.cat([getattr(r, f.name) for r in rollouts]) for f in fields(cls)))
 
 
 @dataclass(frozen=True)
@@ -168,106 +153,94 @@ def ppo_update(
     optimizer: torch.optim.Optimizer,
     rollout: Rollout,
     config: PPOConfig,
-    generator: torch.Generator,
-    all_reduce_mean: Callable[[Tensor], Tensor] | None = None,
+    all_reduce_sum: Callable[[Tensor], Tensor] | None = None,
 ) -> PPOStats:
     """Learn from a rollout by PPO (Schulman et al. 2017), each row a bandit problem of its own.
 
     A sample's action has no successor state, so there is no return to bootstrap (gamma = 0): the
-    advantage is ``reward - V(s)``. Nothing is read back to the host. The result is a function of
-    the arguments alone: global random state is neither read nor changed.
+    advantage is ``reward - V(s)``. Every pass is one gradient step on all rows. Nothing is read
+    back to the host. The result is a function of the arguments alone.
 
-    With several ranks, each brings its own rollout and ends with the same weights: the advantages
-    are normalised and the gradients averaged over all of them.
+    With several ranks, each brings its own rows, as many as it has, and ends with the same weights:
+    moments and gradients are sums over all rows of all ranks, divided by their number. So, but for
+    the order of summation, it does not matter which rank has which row. That takes one collective
+    for each pass, with all gradients in one flat bucket, and two before the first.
 
     Args:
         policy (BetaPolicy): Changed in place.
         optimizer (torch.optim.Optimizer): From :func:`make_optimizer`; changed in place.
-        rollout (Rollout): At least one row; the same number of rows on every rank.
+        rollout (Rollout): At least one row, on one of the ranks at least.
         config (PPOConfig): Hyperparameters.
-        generator (torch.Generator): Orders the minibatches. On the rollout's device.
-        all_reduce_mean (Callable[[Tensor], Tensor] | None): Averages a tensor over ranks, in place
-            or not. Default: ``None`` (one rank).
+        all_reduce_sum (Callable[[Tensor], Tensor] | None): Sums a tensor over ranks, in place or
+            not. Default: ``None`` (one rank).
 
     Returns:
         PPOStats: Diagnostics, the same on every rank.
 
     Raises:
-        ValueError: The rollout is empty.
+        ValueError: The rollout is empty, and there are no other ranks.
     """
-    count = len(rollout)
-    if count == 0:
-        raise ValueError("ppo_update needs a rollout with at least one row")
-    over_ranks = all_reduce_mean or (lambda tensor: tensor)
+    if all_reduce_sum is None:
+        if len(rollout) == 0:
+            raise ValueError("ppo_update needs a rollout with at least one row")
+        all_reduce_sum = _identity
 
     # Moments over all ranks, in two steps: the variance of rounded moments could be negative.
     advantages = rollout.rewards - rollout.values
-    columns = torch.stack([advantages, rollout.rewards, rollout.actions])
-    means = over_ranks(columns.mean(dim=1))
-    variances = over_ranks((columns - means[:, None]).square().mean(dim=1))
+    columns = torch.stack([advantages, rollout.rewards, rollout.actions]).double()
+    rows = columns.new_full((1,), len(rollout))
+    sums = all_reduce_sum(torch.cat([columns.sum(dim=1), rows]))
+    means, count = (sums[:3] / sums[3]).float(), sums[3].float()
+    spread = (columns - means[:, None]).square().sum(dim=1)
+    variances = (all_reduce_sum(spread) / sums[3]).float()
     advantages = (advantages - means[0]) * (variances[0] + VARIANCE_EPS).rsqrt()
 
-    # The gradients live in one flat buffer: one collective and one norm per step.
+    # The gradients and, behind them, the diagnostics live in one flat bucket.
     parameters = list(policy.parameters())
     sizes = [parameter.numel() for parameter in parameters]
-    gradient = torch.zeros(sum(sizes), device=rollout.states.device)
+    bucket = torch.zeros(sum(sizes) + _DIAGNOSTICS, device=rollout.states.device)
+    gradient, diagnostics = bucket.split([sum(sizes), _DIAGNOSTICS])
     for parameter, part in zip(parameters, gradient.split(sizes), strict=True):
         parameter.grad = part.view_as(parameter)
 
-    # Minibatches of (nearly) one size: a rest of a few samples would be a step made of noise.
-    chunks = 1 if config.minibatch is None else math.ceil(count / config.minibatch)
-    last_pass: list[Tensor] = []
     for _ in range(config.passes):
-        last_pass.clear()
-        if chunks == 1:
-            minibatches: Sequence[Tensor | slice] = [slice(None)]
-        else:
-            order = torch.randperm(count, generator=generator, device=gradient.device)
-            minibatches = order.tensor_split(chunks)
+        distribution = policy.distribution(rollout.states)
+        log_ratio = distribution.log_prob(rollout.actions) - rollout.log_probs
+        # The surrogate is flat long before this bound, but an overflow behind a clip still gives a
+        # gradient of 0 * inf = NaN, and one NaN ends all learning.
+        log_ratio = log_ratio.clamp(max=MAX_LOG_RATIO)
+        ratio = log_ratio.exp()
+        assert ratio.shape == advantages.shape
 
-        for rows in minibatches:
-            states, old_log_prob = rollout.states[rows], rollout.log_probs[rows]
-            advantage, reward = advantages[rows], rollout.rewards[rows]
+        unclipped = advantages * ratio
+        clipped = advantages * ratio.clamp(1 - config.clip, 1 + config.clip)
+        policy_loss = -torch.minimum(unclipped, clipped).sum() / count
 
-            distribution = policy.distribution(states)
-            log_ratio = distribution.log_prob(rollout.actions[rows]) - old_log_prob
-            # The surrogate is flat long before this bound, but an overflow behind a clip still
-            # gives a gradient of 0 * inf = NaN, and one NaN ends all learning.
-            log_ratio = log_ratio.clamp(max=MAX_LOG_RATIO)
-            ratio = log_ratio.exp()
-            assert ratio.shape == advantage.shape == (len(states),)
+        value = policy.value(rollout.states)
+        assert value.shape == rollout.rewards.shape
+        value_loss = 0.5 * (value - rollout.rewards).square().sum() / count
 
-            unclipped = advantage * ratio
-            clipped = advantage * ratio.clamp(1 - config.clip, 1 + config.clip)
-            policy_loss = -torch.minimum(unclipped, clipped).mean()
+        entropy = distribution.entropy().sum() / count
+        loss = policy_loss + config.value_coef * value_loss
+        if config.entropy_coef > 0:  # its derivative is costly
+            loss = loss - config.entropy_coef * entropy
 
-            value = policy.value(states)
-            assert value.shape == reward.shape
-            value_loss = 0.5 * (value - reward).square().mean()
-
-            entropy = distribution.entropy().mean()
-            loss = policy_loss + config.value_coef * value_loss
-            if config.entropy_coef > 0:  # its derivative is costly
-                loss = loss - config.entropy_coef * entropy
-
-            gradient.zero_()
-            loss.backward()
-            gradient.copy_(over_ranks(gradient))
-            if config.max_grad_norm is not None:
-                gradient *= (config.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
-            optimizer.step()
-
-            with torch.no_grad():
-                # Low-variance estimate of KL(old || new): joschu.net/blog/kl-approx.html
-                approx_kl = (ratio - 1 - log_ratio).mean()
-                clip_fraction = ((ratio - 1).abs() > config.clip).float().mean()
-                last_pass.append(
-                    torch.stack([policy_loss, value_loss, approx_kl, clip_fraction, entropy])
-                )
+        bucket.zero_()
+        loss.backward()
+        with torch.no_grad():
+            # Low-variance estimate of KL(old || new): joschu.net/blog/kl-approx.html
+            approx_kl = (ratio - 1 - log_ratio).sum() / count
+            clip_fraction = ((ratio - 1).abs() > config.clip).sum() / count
+            diagnostics.copy_(
+                torch.stack([policy_loss, value_loss, approx_kl, clip_fraction, entropy])
+            )
+        bucket.copy_(all_reduce_sum(bucket))
+        if config.max_grad_norm is not None:
+            gradient *= (config.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
+        optimizer.step()
 
     for parameter in parameters:
         parameter.grad = None
-    diagnostics = over_ranks(torch.stack(last_pass).mean(dim=0))
     policy_loss, value_loss, approx_kl, clip_fraction, entropy = diagnostics.unbind()
     foreseen = 1 - variances[0] / variances[1].clamp_min(VARIANCE_EPS)
     return PPOStats(
@@ -280,3 +253,7 @@ def ppo_update(
         action_mean=means[2],
         action_std=variances[2].sqrt(),
     )
+
+
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor

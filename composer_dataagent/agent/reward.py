@@ -127,7 +127,7 @@ def rank01(values: Tensor) -> Tensor:
     return (below + below_or_equal - 1).float() / (2 * (len(values) - 1))
 
 
-def paper_reward(action: Tensor, composite: Tensor) -> Tensor:
+def paper_reward(action: Tensor, aim: Tensor) -> Tensor:
     """Action times composite reward, as published.
 
     It has no budget: it rises with the action for every sample, so that all actions drift to 1 and
@@ -135,16 +135,16 @@ def paper_reward(action: Tensor, composite: Tensor) -> Tensor:
 
     Args:
         action (Tensor): ``[B]`` in (0, 1).
-        composite (Tensor): ``[B]`` in [0, 1].
+        aim (Tensor): ``[B]`` in [0, 1], the composite.
 
     Returns:
         Tensor: ``[B]``.
     """
-    _check_same_batch(action, composite)
-    return action * composite
+    _check_same_batch(action, aim)
+    return action * aim
 
 
-def budget_reward(action: Tensor, target: Tensor) -> Tensor:
+def budget_reward(action: Tensor, aim: Tensor) -> Tensor:
     """Minus the squared distance between the action and the target's rank in its batch.
 
     Ranks have mean 0.5 whatever the batch is like, so a high action for one sample is paid for by a
@@ -152,19 +152,19 @@ def budget_reward(action: Tensor, target: Tensor) -> Tensor:
 
     Args:
         action (Tensor): ``[B]`` in (0, 1).
-        target (Tensor): ``[B]``, any scale: what is worth much.
+        aim (Tensor): ``[B]`` in [0, 1], :func:`rank01` of what is worth much, within the batch.
 
     Returns:
         Tensor: ``[B]`` in [-1, 0].
     """
-    _check_same_batch(action, target)
-    return -((action - rank01(target)) ** 2)
+    _check_same_batch(action, aim)
+    return -((action - aim) ** 2)
 
 
-def _check_same_batch(action: Tensor, target: Tensor) -> None:
+def _check_same_batch(action: Tensor, aim: Tensor) -> None:
     # [B, 1] against [B] would broadcast to [B, B] and destroy per-sample credit without an error.
-    if action.dim() != 1 or action.shape != target.shape:
+    if action.dim() != 1 or action.shape != aim.shape:
         raise ValueError(
-            "A reward needs action and target of one shape [B], got "
-            f"{list(action.shape)} and {list(target.shape)}"
+            "A reward needs action and aim of one shape [B], got "
+            f"{list(action.shape)} and {list(aim.shape)}"
         )

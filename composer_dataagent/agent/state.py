@@ -21,7 +21,7 @@ def signal_state(
     max_prob: Tensor,
     agreement: Tensor,
     log_class_freq: Tensor,
-    progress: float,
+    progress: float | Tensor,
 ) -> Tensor:
     """Nine numbers about a sample, from its last visit.
 
@@ -36,7 +36,7 @@ def signal_state(
         max_prob (Tensor): ``[B]`` float32 probability of the predicted class.
         agreement (Tensor): ``[B]`` float32 in [0, 1], a running mean of the sixth number.
         log_class_freq (Tensor): ``[B]`` float32, log of the label's share; 0 where unknown.
-        progress (float): Share of training done, in [0, 1].
+        progress (float | Tensor): Share of training done, in [0, 1], or ``[B]`` of them.
 
     Returns:
         Tensor: ``[B, 9]`` float32.
@@ -61,7 +61,7 @@ def signal_state(
             # Not `== 1`: the two probabilities reach us by different roundings.
             (relative > 1 - 1e-5).float(),
             log_class_freq,
-            torch.full_like(loss, progress),
+            loss.new_zeros(loss.shape) + progress,
         ],
         dim=1,
     )

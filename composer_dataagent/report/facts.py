@@ -29,7 +29,7 @@ class EpochFacts:
     def add(self, **values: Tensor) -> None:
         """Add per-sample tensors ``[B]`` or per-batch ones ``[]`` to the sums of their names."""
         for name, value in values.items():
-            value = value.detach().double()
+            value = value.detach().to(self._device, torch.float64)
             entry = torch.stack(
                 [value.sum(), value.square().sum(), torch.full_like(value, 1.0).sum()]
             )
@@ -71,11 +71,23 @@ class EpochFacts:
         """Counts of actions in 20 equal bins over [0, 1]."""
         return [int(count) for count in all_reduce_sum(self._histogram.clone()).cpu().tolist()]
 
-    def state_dict(self) -> dict[str, Tensor | dict[str, Tensor]]:
-        """The sums, for a checkpoint in the middle of an epoch."""
-        return {"sums": dict(self._sums), "histogram": self._histogram}
+    def state_dict(
+        self, all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> dict[str, Tensor | dict[str, Tensor]]:
+        """The sums over all ranks, for a checkpoint in the middle of an epoch."""
+        return {
+            "sums": {name: all_reduce_sum(self._sums[name].clone()) for name in sorted(self._sums)},
+            "histogram": all_reduce_sum(self._histogram.clone()),
+        }
 
-    def load_state_dict(self, state: dict) -> None:
-        """Restore what :meth:`state_dict` gave."""
-        self._sums = {name: tensor.to(self._device) for name, tensor in state["sums"].items()}
-        self._histogram = state["histogram"].to(self._device)
+    def load_state_dict(self, state: dict, share: float = 1.0) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Args:
+            state (dict): The sums over all ranks.
+            share (float): This rank's. Default: all of them (one rank).
+        """
+        self._sums = {
+            name: tensor.to(self._device) * share for name, tensor in state["sums"].items()
+        }
+        self._histogram = state["histogram"].to(self._device) * share

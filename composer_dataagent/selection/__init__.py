@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from composer_dataagent.selection.gumbel import gumbel_top_k, rank01
-from composer_dataagent.selection.ledger import Ledger
+from composer_dataagent.selection.ledger import LEDGER_COLUMNS, Ledger
 from composer_dataagent.selection.mislabel import (
     MISLABEL_GATE_SHARE,
     mislabel_flags,
@@ -22,6 +22,7 @@ from composer_dataagent.selection.selectors import (
 )
 
 __all__ = [
+    "LEDGER_COLUMNS",
     "MISLABEL_GATE_SHARE",
     "SELECTORS",
     "Ledger",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import weakref
@@ -47,6 +48,17 @@ class StreamingAttachment(Attachment):
     def upcoming_epoch(self) -> int:
         """The streaming epoch that the next iteration runs, a pending resume included."""
         return self.dataset.upcoming_epoch()
+
+    def fingerprint(self) -> str:
+        """Number of samples and shards, and a digest of the shards' names and sizes."""
+        digest = hashlib.sha256()
+        for shard in self.dataset.shards:
+            files = [(raw.basename, raw.bytes) for raw, _ in shard.file_pairs]
+            digest.update(repr((shard.samples, files)).encode())
+        return (
+            f"{self.num_samples} samples in {len(self.dataset.shards)} shards with the index "
+            f"digest {digest.hexdigest()[:12]}"
+        )
 
     def has_standing_selection(self) -> bool:
         """Whether :func:`~composer_dataagent.streaming.select` restricts the dataset."""

@@ -34,6 +34,10 @@ class Attachment(ABC):
         """The epoch that the next iteration runs, a pending resume included."""
 
     @abstractmethod
+    def fingerprint(self) -> str:
+        """What tells this data set from others, in words: a checkpoint belongs to one of them."""
+
+    @abstractmethod
     def has_standing_selection(self) -> bool:
         """Whether :meth:`serve_always` restricts the data."""
 

@@ -57,6 +57,10 @@ class MapAttachment(Attachment):
         """See :meth:`Attachment.upcoming_epoch`."""
         return self._sampler.next_epoch
 
+    def fingerprint(self) -> str:
+        """The number of samples: no more is known of them."""
+        return f"{self.num_samples} map-style samples"
+
     def has_standing_selection(self) -> bool:
         """See :meth:`Attachment.has_standing_selection`."""
         standing = self._sampler.standing()

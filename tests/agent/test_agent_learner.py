@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The agent as a whole acts, remembers, learns, forgets, and survives a checkpoint."""
+"""The agent as a whole acts, learns, and survives a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from composer_dataagent.agent import PPOConfig, budget_reward, rank01
-from composer_dataagent.agent.learner import Learner
+from composer_dataagent.agent import REWARDS, Learner, PPOConfig, rank01, sample_keys
 
 STATE_DIM = 4
 
 
 def make_learner(seed: int = 0, hidden: tuple[int, ...] = (16, 16)) -> Learner:
-    return Learner(STATE_DIM, budget_reward, PPOConfig(minibatch=64), hidden, seed)
+    return Learner(STATE_DIM, REWARDS["budget"], PPOConfig(), hidden, seed)
 
 
 def batch(seed: int, count: int = 64) -> tuple[Tensor, Tensor]:
@@ -28,15 +27,14 @@ def batch(seed: int, count: int = 64) -> tuple[Tensor, Tensor]:
     return state, state[:, 0] - state[:, 1]
 
 
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def keys(step: int, count: int = 64) -> Tensor:
+    return sample_keys(0, torch.full((count,), step), torch.arange(count))
 
 
-def train(learner: Learner, steps: range, update_interval: int = 5) -> None:
+def train(learner: Learner, steps: range) -> None:
     for step in steps:
-        learner.act(*batch(step), generator(step))
-        if step % update_interval == 0:
-            learner.update(generator(step))
+        state, target = batch(step)
+        learner.learn(state, learner.act(state, keys(step)), rank01(target))
 
 
 def weights(learner: Learner) -> Tensor:
@@ -49,7 +47,7 @@ def test_scores_come_to_rank_by_the_target() -> None:
     state, target = batch(999, 500)
     before = learner.score(state)
     assert before.std() < 0.02
-    train(learner, range(150))
+    train(learner, range(80))
     score = learner.score(state)
     assert score.shape == (500,) and not score.requires_grad
     assert ((score > 0) & (score < 1)).all()
@@ -57,26 +55,28 @@ def test_scores_come_to_rank_by_the_target() -> None:
     assert torch.corrcoef(ranks)[0, 1] > 0.9
 
 
-def test_actions_and_rewards_are_those_of_the_samples() -> None:
+@pytest.mark.parametrize("name", REWARDS)
+def test_rewards_are_those_of_the_samples(name: str) -> None:
     state, target = batch(0)
-    action, reward = make_learner().act(state, target, generator(0))
-    assert action.shape == reward.shape == (64,)
-    assert torch.equal(reward, budget_reward(action, target))
-
-
-def test_an_update_learns_from_everything_since_the_last_one_and_forgets_it() -> None:
-    learner = make_learner()
-    assert learner.update(generator(0)) is None
-    actions = [learner.act(*batch(seed), generator(seed))[0] for seed in range(3)]
+    learner = Learner(STATE_DIM, REWARDS[name])
+    action = learner.act(state, keys(0))
+    aim = REWARDS[name].aim(target.sigmoid())
     before = weights(learner)
-    stats = learner.update(generator(0))
-    assert stats is not None
-    torch.testing.assert_close(stats.action_mean, torch.cat(actions).mean())
+    stats, reward = learner.learn(state, action, aim)
+    assert torch.equal(reward, REWARDS[name].of(action.action, aim))
+    torch.testing.assert_close(stats.action_mean, action.action.mean())
     assert not torch.equal(weights(learner), before)
-    assert learner.update(generator(0)) is None
 
 
-@pytest.mark.parametrize("stop", [11, 12, 15])  # right after an update, between, right before one
+def test_the_digest_tells_weights_apart() -> None:
+    learner = make_learner()
+    before = learner.digest()
+    assert before == make_learner().digest() != make_learner(seed=1).digest()
+    train(learner, range(1))
+    assert learner.digest() != before
+
+
+@pytest.mark.parametrize("stop", [1, 12])
 def test_a_resumed_learner_goes_on_as_if_never_stopped(stop: int) -> None:
     whole, stopped = make_learner(), make_learner()
     train(whole, range(30))
@@ -99,6 +99,5 @@ def test_an_agent_of_another_shape_is_refused() -> None:
 def test_nothing_waits_for_the_device(no_host_sync: Callable[[], Any]) -> None:
     learner = make_learner()
     with no_host_sync():
-        learner.act(*batch(0), generator(0))
-        learner.update(generator(0))
+        train(learner, range(1))
         learner.score(batch(0)[0])

@@ -7,7 +7,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from composer_dataagent.agent import BetaPolicy
+from composer_dataagent.agent import BetaPolicy, sample_keys
+
+
+def keys(count: int, seed: int = 0) -> torch.Tensor:
+    return sample_keys(seed, torch.zeros(count, dtype=torch.int64), torch.arange(count))
 
 
 def test_samples_follow_the_beta_distribution() -> None:
@@ -15,7 +19,7 @@ def test_samples_follow_the_beta_distribution() -> None:
     with torch.no_grad():
         policy.actor[-1].bias.copy_(torch.tensor([3.0, 0.5]))  # type: ignore[union-attr]
     state = torch.zeros(20_000, 3)
-    action = policy.act(state, torch.Generator().manual_seed(0)).action
+    action = policy.act(state, keys(20_000)).action
     beta = policy.distribution(state[:1])
     assert action.mean().item() == pytest.approx(beta.mean.item(), abs=0.005)
     assert action.std().item() == pytest.approx(beta.stddev.item(), abs=0.005)
@@ -25,7 +29,7 @@ def test_samples_follow_the_beta_distribution() -> None:
 def test_what_is_remembered_of_an_action_fits_the_distribution() -> None:
     policy = BetaPolicy(4, seed=2)
     state = torch.randn(50, 4)
-    action, log_prob, value = policy.act(state, torch.Generator())
+    action, log_prob, value = policy.act(state, keys(len(state)))
     assert action.shape == log_prob.shape == value.shape == (50,)
     assert not log_prob.requires_grad and not value.requires_grad
     torch.testing.assert_close(log_prob, policy.distribution(state).log_prob(action).detach())
@@ -33,15 +37,14 @@ def test_what_is_remembered_of_an_action_fits_the_distribution() -> None:
 
 
 @pytest.mark.usefixtures("global_rng_untouched")
-def test_all_randomness_comes_from_the_generator() -> None:
+def test_all_randomness_comes_from_the_keys() -> None:
     state = torch.ones(32, 4)
     policy = BetaPolicy(4, seed=5)
-    actions = [policy.act(state, torch.Generator().manual_seed(seed)).action for seed in (0, 0, 1)]
+    actions = [policy.act(state, keys(32, seed)).action for seed in (0, 0, 1)]
     assert torch.equal(actions[0], actions[1])
     assert not torch.equal(actions[0], actions[2])
-    generator = torch.Generator()
-    first, second = (policy.act(state, generator).action for _ in range(2))
-    assert not torch.equal(first, second)
+    # Whoever has a sample, and whatever comes with it, draws the same for it.
+    torch.testing.assert_close(policy.act(state[5:7], keys(32)[5:7]).action, actions[0][5:7])
 
 
 @pytest.mark.usefixtures("global_rng_untouched")
@@ -72,7 +75,7 @@ def test_concentrations_stay_above_one_and_actions_inside() -> None:
     state = 100 * torch.randn(2000, 2)
     beta = policy.distribution(state)
     assert (beta.concentration0 >= 1).all() and (beta.concentration1 >= 1).all()
-    action, log_prob, _ = policy.act(state, torch.Generator())
+    action, log_prob, _ = policy.act(state, keys(len(state)))
     assert ((action >= 1e-4) & (action <= 1 - 1e-4)).all()
     assert torch.isfinite(log_prob).all()
 
@@ -80,7 +83,7 @@ def test_concentrations_stay_above_one_and_actions_inside() -> None:
 @pytest.mark.parametrize("batch", [0, 1])
 def test_tiny_batches(batch: int) -> None:
     policy = BetaPolicy(3)
-    action = policy.act(torch.zeros(batch, 3), torch.Generator()).action
+    action = policy.act(torch.zeros(batch, 3), keys(batch)).action
     assert action.shape == policy.mean_action(torch.zeros(batch, 3)).shape == (batch,)
 
 

@@ -24,10 +24,11 @@ from composer_dataagent.agent import (
     budget_reward,
     make_optimizer,
     ppo_update,
+    sample_keys,
 )
 
 STATE_DIM = 5
-FULL_BATCH = PPOConfig(passes=1, minibatch=None, max_grad_norm=None)
+ONE_STEP = PPOConfig(passes=1, max_grad_norm=None)
 
 
 def make_policy(seed: int = 0) -> BetaPolicy:
@@ -41,9 +42,10 @@ def make_policy(seed: int = 0) -> BetaPolicy:
 def make_rollout(policy: BetaPolicy, count: int, seed: int = 0) -> Rollout:
     generator = torch.Generator().manual_seed(seed)
     states = torch.randn(count, STATE_DIM, generator=generator)
-    action, log_prob, value = policy.act(states, generator)
-    target = torch.rand(count, generator=generator)
-    return Rollout(states, action, log_prob, value, budget_reward(action, target))
+    keys = sample_keys(seed, torch.zeros(count, dtype=torch.int64), torch.arange(count))
+    action, log_prob, value = policy.act(states, keys)
+    aim = torch.rand(count, generator=generator)
+    return Rollout(states, action, log_prob, value, budget_reward(action, aim))
 
 
 def rows(rollout: Rollout, keep: slice) -> Rollout:
@@ -58,12 +60,9 @@ def update(
     policy: BetaPolicy,
     rollout: Rollout,
     config: PPOConfig,
-    seed: int = 0,
-    all_reduce_mean: Callable[[Tensor], Tensor] | None = None,
+    all_reduce_sum: Callable[[Tensor], Tensor] | None = None,
 ) -> PPOStats:
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = make_optimizer(policy, config)
-    return ppo_update(policy, optimizer, rollout, config, generator, all_reduce_mean)
+    return ppo_update(policy, make_optimizer(policy, config), rollout, config, all_reduce_sum)
 
 
 def actor_gradient(policy: BetaPolicy, rollout: Rollout) -> Tensor:
@@ -71,7 +70,7 @@ def actor_gradient(policy: BetaPolicy, rollout: Rollout) -> Tensor:
     policy = copy.deepcopy(policy)
     before = torch.cat([p.detach().flatten() for p in policy.actor.parameters()])
     optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
-    ppo_update(policy, optimizer, rollout, FULL_BATCH, torch.Generator())
+    ppo_update(policy, optimizer, rollout, ONE_STEP)
     after = torch.cat([p.detach().flatten() for p in policy.actor.parameters()])
     return before - after
 
@@ -138,17 +137,7 @@ def test_a_rollout_of_odd_shapes_is_refused(name: str, shape: tuple[int, ...]) -
 def test_empty_rollouts_are_refused() -> None:
     policy = make_policy()
     with pytest.raises(ValueError, match="at least one"):
-        Rollout.cat([])
-    with pytest.raises(ValueError, match="at least one"):
         update(policy, rows(make_rollout(policy, 4), slice(0, 0)), PPOConfig())
-
-
-def test_cat_keeps_the_order() -> None:
-    whole = make_rollout(make_policy(), 10)
-    joined = Rollout.cat([rows(whole, slice(0, 3)), rows(whole, slice(3, 10))])
-    assert len(joined) == 10
-    for field in fields(Rollout):
-        assert torch.equal(getattr(joined, field.name), getattr(whole, field.name))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +145,6 @@ def test_cat_keeps_the_order() -> None:
     [
         {"clip": 0.0},
         {"passes": 0},
-        {"minibatch": 0},
         {"learning_rate": 0.0},
         {"value_coef": -1.0},
         {"entropy_coef": -1.0},
@@ -170,7 +158,7 @@ def test_a_bad_hyperparameter_is_named(bad: dict[str, Any]) -> None:
 
 def test_a_policy_that_has_not_moved_has_no_divergence() -> None:
     policy = make_policy()
-    stats = update(policy, make_rollout(policy, 100), FULL_BATCH)
+    stats = update(policy, make_rollout(policy, 100), ONE_STEP)
     assert abs(stats.approx_kl.item()) < 1e-6
     assert stats.clip_fraction.item() == 0
     assert abs(stats.policy_loss.item()) < 1e-5  # advantages have mean 0
@@ -184,14 +172,14 @@ def test_explained_variance_of_a_perfect_a_constant_and_a_wrong_critic() -> None
     rollout = make_rollout(policy, 200)
 
     def explained(values: Tensor) -> float:
-        stats = update(make_policy(), replace(rollout, values=values), FULL_BATCH)
+        stats = update(make_policy(), replace(rollout, values=values), ONE_STEP)
         return stats.explained_variance.item()
 
     assert explained(rollout.rewards.clone()) == pytest.approx(1.0)
     assert explained(torch.full((200,), 0.3)) == pytest.approx(0.0, abs=1e-4)
     assert explained(-rollout.rewards) == pytest.approx(-3.0, abs=1e-3)
     constant = replace(rollout, rewards=torch.full((200,), -0.1))
-    assert update(policy, constant, FULL_BATCH).explained_variance.item() == 0
+    assert update(policy, constant, ONE_STEP).explained_variance.item() == 0
 
 
 def test_the_other_diagnostics_are_what_they_say() -> None:
@@ -200,7 +188,7 @@ def test_the_other_diagnostics_are_what_they_say() -> None:
     with torch.no_grad():
         entropy = policy.distribution(rollout.states).entropy().mean()
         value_loss = 0.5 * (policy.value(rollout.states) - rollout.rewards).square().mean()
-    stats = update(policy, rollout, FULL_BATCH)
+    stats = update(policy, rollout, ONE_STEP)
     assert all(getattr(stats, f.name).shape == () for f in fields(stats))
     floats = stats.as_floats()
     assert floats == {f.name: getattr(stats, f.name).item() for f in fields(stats)}
@@ -212,11 +200,10 @@ def test_the_other_diagnostics_are_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 257])
-@pytest.mark.parametrize("minibatch", [1, 256, None])
-def test_any_rollout_size_learns_finite_weights(count: int, minibatch: int | None) -> None:
+def test_any_rollout_size_learns_finite_weights(count: int) -> None:
     policy = make_policy()
     before = weights(policy)
-    config = PPOConfig(minibatch=minibatch, passes=1, entropy_coef=0.01)
+    config = PPOConfig(passes=1, entropy_coef=0.01)
     stats = update(policy, make_rollout(policy, count), config)
     assert torch.isfinite(weights(policy)).all()
     assert not torch.equal(weights(policy), before)
@@ -256,34 +243,32 @@ def test_gradients_are_cut_to_the_norm() -> None:
     rollout = make_rollout(policy, 64)
     before = weights(policy)
     optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
-    config = replace(FULL_BATCH, max_grad_norm=0.01)
-    ppo_update(policy, optimizer, rollout, config, torch.Generator())
+    config = replace(ONE_STEP, max_grad_norm=0.01)
+    ppo_update(policy, optimizer, rollout, config)
     assert (weights(policy) - before).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
 @pytest.mark.usefixtures("global_rng_untouched")
 def test_the_update_is_a_function_of_its_arguments() -> None:
-    config = PPOConfig(minibatch=32)
     results = []
     for seed in (3, 3, 4):
         policy = make_policy()
-        update(policy, make_rollout(policy, 200), config, seed=seed)
+        update(policy, make_rollout(policy, 200, seed), PPOConfig())
         results.append(weights(policy))
     assert torch.equal(results[0], results[1])
-    assert not torch.equal(results[0], results[2])  # the generator orders the minibatches
+    assert not torch.equal(results[0], results[2])
 
 
 def test_a_saved_agent_goes_on_as_if_never_stopped() -> None:
-    config = PPOConfig(minibatch=32)
+    config = PPOConfig()
 
     def go_on(policy: BetaPolicy, optimizer: torch.optim.Optimizer) -> Tensor:
-        generator = torch.Generator().manual_seed(5)
-        ppo_update(policy, optimizer, make_rollout(policy, 100, seed=9), config, generator)
+        ppo_update(policy, optimizer, make_rollout(policy, 100, seed=9), config)
         return weights(policy)
 
     policy = make_policy()
     optimizer = make_optimizer(policy, config)
-    ppo_update(policy, optimizer, make_rollout(policy, 100), config, torch.Generator())
+    ppo_update(policy, optimizer, make_rollout(policy, 100), config)
     file = io.BytesIO()
     torch.save({"policy": policy.state_dict(), "optimizer": optimizer.state_dict()}, file)
     file.seek(0)
@@ -298,70 +283,72 @@ def test_a_saved_agent_goes_on_as_if_never_stopped() -> None:
 
 def test_nothing_waits_for_the_device(no_host_sync: Callable[[], Any]) -> None:
     policy = make_policy()
-    config = PPOConfig(minibatch=32)
+    config = PPOConfig()
     optimizer = make_optimizer(policy, config)
-    generator = torch.Generator()
     with no_host_sync():
         rollout = make_rollout(policy, 100)
-        stats = ppo_update(policy, optimizer, rollout, config, generator)
+        stats = ppo_update(policy, optimizer, rollout, config)
     assert stats.as_floats()
 
 
-@pytest.mark.parametrize("minibatch", [32, None])
-def test_one_rank_is_the_same_with_or_without_a_collective(minibatch: int | None) -> None:
-    config = PPOConfig(minibatch=minibatch)
+def test_one_rank_is_the_same_with_or_without_a_collective() -> None:
     alone, identity = make_policy(), make_policy()
     rollout = make_rollout(alone, 200)
-    stats_alone = update(alone, rollout, config)
-    stats_identity = update(identity, rollout, config, all_reduce_mean=torch.clone)
+    stats_alone = update(alone, rollout, PPOConfig())
+    stats_identity = update(identity, rollout, PPOConfig(), all_reduce_sum=torch.clone)
     assert torch.equal(weights(alone), weights(identity))
     assert stats_alone.as_floats() == stats_identity.as_floats()
 
 
-class TwoRanks:
-    """Two threads that average their tensors, in place as torch.distributed does."""
+class Threads:
+    """Threads that sum their tensors, in place as torch.distributed does, and count how often."""
 
-    def __init__(self) -> None:
-        self.meeting = threading.Barrier(2)
-        self.brought: list[Tensor] = [torch.empty(0)] * 2
+    def __init__(self, ranks: int) -> None:
+        self.ranks = ranks
+        self.meeting = threading.Barrier(ranks)
+        self.brought: list[Tensor] = [torch.empty(0)] * ranks
+        self.calls = 0
 
     def run(self, work: Callable[[int, Callable[[Tensor], Tensor]], Any]) -> list[Any]:
         def rank(index: int) -> Any:
-            def all_reduce_mean(tensor: Tensor) -> Tensor:
+            def all_reduce_sum(tensor: Tensor) -> Tensor:
                 self.brought[index] = tensor.clone()
+                self.calls += index == 0
                 self.meeting.wait()
-                tensor.copy_((self.brought[0] + self.brought[1]) / 2)
+                tensor.copy_(torch.stack(self.brought).sum(0))
                 self.meeting.wait()
                 return tensor
 
             try:
-                return work(index, all_reduce_mean)
+                return work(index, all_reduce_sum)
             except BaseException:
                 self.meeting.abort()  # whoever failed must not leave the other waiting
                 raise
 
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(rank, range(2)))
+        with ThreadPoolExecutor(self.ranks) as pool:
+            return list(pool.map(rank, range(self.ranks)))
 
 
-@pytest.mark.parametrize("minibatch", [32, None])
-def test_two_ranks_end_with_the_same_weights(minibatch: int | None) -> None:
-    config = PPOConfig(minibatch=minibatch)
+@pytest.mark.parametrize("cuts", [(100,), (1,), (0,), (7, 130, 199), (200,)])
+def test_ranks_with_any_numbers_of_rows_end_as_one_rank_with_all(cuts: tuple[int, ...]) -> None:
     whole = make_rollout(make_policy(), 200)
     # Ranks whose rewards differ in level: normalising each alone would give other advantages.
     whole = replace(whole, rewards=whole.rewards.sort().values)
+    bounds = [0, *cuts, 200]
 
-    def work(index: int, all_reduce_mean: Callable[[Tensor], Tensor]) -> tuple[Tensor, Any]:
+    def work(index: int, all_reduce_sum: Callable[[Tensor], Tensor]) -> tuple[Tensor, Any]:
         policy = make_policy()
-        half = rows(whole, slice(100 * index, 100 * (index + 1)))
-        stats = update(policy, half, config, seed=index, all_reduce_mean=all_reduce_mean)
+        part = rows(whole, slice(bounds[index], bounds[index + 1]))
+        stats = update(policy, part, PPOConfig(), all_reduce_sum=all_reduce_sum)
         return weights(policy), stats.as_floats()
 
-    (weights0, stats0), (weights1, stats1) = TwoRanks().run(work)
-    assert torch.equal(weights0, weights1)
-    assert stats0 == stats1
-    if minibatch is None:
-        single = make_policy()
-        stats = update(single, whole, config)
-        assert torch.allclose(weights(single), weights0, atol=1e-4)
-        assert stats.as_floats() == pytest.approx(stats0, rel=1e-3, abs=1e-4)
+    threads = Threads(len(cuts) + 1)
+    results = threads.run(work)
+    assert threads.calls == 2 + PPOConfig().passes
+    single = make_policy()
+    stats = update(single, whole, PPOConfig()).as_floats()
+    for weights_of_rank, stats_of_rank in results:
+        assert torch.equal(weights_of_rank, results[0][0])
+        assert stats_of_rank == results[0][1]
+        torch.testing.assert_close(weights_of_rank, weights(single), atol=1e-4, rtol=0)
+        assert stats_of_rank == pytest.approx(stats, rel=1e-3, abs=1e-4)

@@ -116,9 +116,9 @@ def test_ranks_of_one_and_of_none() -> None:
 
 
 def test_the_budget_reward_is_best_at_the_rank() -> None:
-    target = torch.tensor([0.1, 5.0, 2.0])
-    assert budget_reward(rank01(target), target).tolist() == [0, 0, 0]
-    off = budget_reward(torch.tensor([0.5, 0.5, 0.5]), target)
+    aim = rank01(torch.tensor([0.1, 5.0, 2.0]))
+    assert budget_reward(aim, aim).tolist() == [0, 0, 0]
+    off = budget_reward(torch.tensor([0.5, 0.5, 0.5]), aim)
     torch.testing.assert_close(off, torch.tensor([-0.25, -0.25, 0.0]))
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from composer_dataagent import collectives
+from composer_dataagent.collectives import Ranks, Traffic
 
 
 def rows_of(rank: int) -> dict[str, np.ndarray]:
@@ -31,15 +31,30 @@ def _work(rank: int, ranks: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks
     )
-    gathered = collectives.all_gather_rows(rows_of(rank))
+    group = Ranks()
+    sent = []
+
+    def counted(result: Any) -> Any:
+        sent.append(tuple(group.traffic))
+        group.traffic = Traffic()
+        return result
+
+    try:
+        group.check_same("digest", "different" if rank == 1 else "identical")
+        error = ""
+    except RuntimeError as caught:
+        error = str(caught)
+    group.check_same("digest", "same")
+    counted(None)
     torch.save(
         {
-            "rows": gathered,
-            "none": collectives.all_gather_rows({"ids": np.empty(0, np.int64)}),
-            "sum": collectives.all_reduce_sum(torch.tensor([rank + 1.0])),
-            "mean": collectives.all_reduce_mean(torch.tensor([rank + 1.0])),
-            "texts": collectives.all_gather_strings(f"from {rank}"),
+            "rows": counted(group.all_gather_rows(rows_of(rank))),
+            "none": counted(group.all_gather_rows({"ids": np.empty(0, np.int64)})),
+            "sum": counted(group.all_reduce_sum(torch.tensor([rank + 1.0]))),
+            "objects": group.all_gather_objects({"from": rank}),
             "rank": collectives.rank(),
+            "error": error,
+            "sent": sent,
         },
         f"{folder}/{rank}.pt",
     )
@@ -56,20 +71,30 @@ def test_three_ranks_agree() -> None:
         ]
     for rank, result in enumerate(results):
         assert result["rank"] == rank
-        assert result["sum"].item() == 6 and result["mean"].item() == 2
-        assert result["texts"] == ["from 0", "from 1", "from 2"]
-        assert result["none"]["ids"].shape == (0,) and result["none"]["ids"].dtype == np.int64
+        assert result["sum"].item() == 6
+        assert result["objects"] == [{"from": 0}, {"from": 1}, {"from": 2}]
+        assert "Ranks [1] have another digest than rank 0" in result["error"]
+        none = result["none"].columns["ids"]
+        assert none.shape == (0,) and none.dtype == np.int64
+        assert result["rows"].rank.tolist() == [0] * 3 + [2] * 5
+        # Two checks; rows: their number, and as many as the longest rank has, of 11 bytes; none;
+        # one float.
+        assert result["sent"] == [(2, 9 + 4), (2, 8 + 5 * 11), (2, 8), (1, 4)]
         for name in ("ids", "loss", "flag"):
             expected = np.concatenate([rows_of(r)[name] for r in range(ranks)])
-            assert result["rows"][name].dtype == expected.dtype
-            np.testing.assert_array_equal(result["rows"][name], expected)
+            assert result["rows"].columns[name].dtype == expected.dtype
+            np.testing.assert_array_equal(result["rows"].columns[name], expected)
 
 
-@pytest.mark.parametrize("reduce", [collectives.all_reduce_sum, collectives.all_reduce_mean])
-def test_one_process_is_the_identity(reduce: Any) -> None:
+def test_one_process_is_the_identity_and_sends_nothing() -> None:
+    group = Ranks()
     tensor = torch.tensor([1.0, 2.0])
-    assert torch.equal(reduce(tensor.clone()), tensor)
-    rows = rows_of(0)
-    assert collectives.all_gather_rows(rows) == rows
-    assert collectives.all_gather_strings("x") == ["x"]
+    assert group.all_reduce_sum(tensor) is tensor
+    rows = group.all_gather_rows(rows_of(0))
+    for name, column in rows_of(0).items():
+        np.testing.assert_array_equal(rows.columns[name], column)
+    assert rows.rank.tolist() == [0, 0, 0]
+    assert group.all_gather_objects("x") == ["x"]
+    group.check_same("digest", "any")
+    assert group.traffic == (0, 0)
     assert collectives.world_size() == 1 and collectives.rank() == 0

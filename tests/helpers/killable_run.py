@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpointed training run in a process of its own that may kill itself after any batch."""
+"""A checkpointed training run in processes of its own that may kill itself after any batch."""
 
 from __future__ import annotations
 
@@ -13,31 +13,71 @@ from pathlib import Path
 from typing import Any
 
 EPOCHS = 3
+GLOBAL_BATCH = 16
 
 
 @dataclass
 class Outcome:
-    """What a run left behind: its exit code, and for a finished one its batches and state."""
+    """What a run left behind.
+
+    Attributes:
+        exit_code: Of the first rank; the others had the same.
+        batches: The ids of each batch, of all ranks in order.
+        finals: Of a finished run: for each rank the state of model and agent.
+        error: What the first rank raised, if it did.
+    """
 
     exit_code: int
     batches: dict[int, list[int]] = field(default_factory=dict)
-    final: dict[str, Any] | None = None
+    finals: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The first rank's."""
+        return self.finals[0] if self.finals else None
+
+
+def _full(value: Any) -> Any:
+    """Sharded tensors put together."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def _train(
-    shards: str, folder: str, save_interval: str, kill_after: int | None, arguments: dict[str, Any]
+    rank: int,
+    ranks: int,
+    attempt: int,
+    shards: str,
+    folder: str,
+    save_interval: str,
+    kill_after: int | None,
+    arguments: dict[str, Any],
 ) -> None:
     import torch
+    import torch.distributed as dist
     from composer.core import Callback
     from digits_run import build_trainer, make_loader, make_map_loader, make_model
+    from parallel_runs import parallelism
 
     from composer_dataagent import DataAgent
 
+    if ranks > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": str(ranks),
+            "NODE_RANK": "0",
+        }
+        meeting = Path(folder, f"rendezvous-{attempt}")
+        dist.init_process_group(
+            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks
+        )
     # Loader workers watch their parent, which must be the run that is killed: under forkserver,
     # inherited from the test process, they would outlive it.
     multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
-    log = Path(folder, "batches.jsonl")
+    log = Path(folder, f"batches-{attempt}-{rank}.jsonl")
 
     class Log(Callback):
         """Appends every batch's ids; dies without warning when its time has come."""
@@ -57,29 +97,41 @@ def _train(
             if kill_after is not None and int(state.timestamp.batch) == -kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    loader_arguments = arguments.pop("loader", {})
+    loader_arguments = {"batch_size": GLOBAL_BATCH // ranks, **arguments.pop("loader", {})}
     map_style = loader_arguments.pop("map_style", False)
-    model = make_model(arguments.pop("dropout", 0.0))
-    trainer = build_trainer(
-        make_map_loader(**loader_arguments)
-        if map_style
-        else make_loader(shards, **loader_arguments),
-        DataAgent(**{"ratio": 0.5, "update_interval": 4, **arguments}),
-        model=model,
-        epochs=EPOCHS,
-        callbacks=[Log()],
-        run_name="killable",
-        save_folder=f"{folder}/checkpoints",
-        save_interval=save_interval,
-        save_num_checkpoints_to_keep=1,
-        autoresume=True,
+    trainer_arguments = arguments.pop("trainer", {})
+    model, parallel = parallelism(
+        arguments.pop("parallel", None), make_model(arguments.pop("dropout", 0.0))
     )
-    trainer.fit()
-    agent = next(a for a in trainer.state.algorithms if isinstance(a, DataAgent))
-    torch.save(
-        {"model": trainer.state.model.state_dict(), "agent": agent.state_dict()},
-        f"{folder}/final.pt",
-    )
+    arguments |= arguments.pop("of_rank", {}).get(rank, {})
+    agent = DataAgent(**{"ratio": 0.5, "update_interval": 4, **arguments})
+    try:
+        trainer = build_trainer(
+            make_map_loader(**loader_arguments)
+            if map_style
+            else make_loader(shards, **loader_arguments),
+            agent,
+            model=model,
+            callbacks=[Log()],
+            **{
+                "epochs": EPOCHS,
+                "run_name": "killable",
+                "save_folder": f"{folder}/checkpoints",
+                "save_interval": save_interval,
+                "save_num_checkpoints_to_keep": 1,
+                "autoresume": True,
+                **parallel,
+                **trainer_arguments,
+            },
+        )
+        trainer.fit()
+    except Exception as error:
+        Path(folder, f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+        raise
+    weights = {name: _full(value) for name, value in trainer.state.model.state_dict().items()}
+    torch.save({"model": weights, "agent": agent.state_dict()}, f"{folder}/final-{rank}.pt")
+    if ranks > 1:
+        dist.barrier()  # the leader's shared memory must outlive the others
     trainer.close()
 
 
@@ -87,6 +139,7 @@ def run(
     shards: str,
     folder: Path,
     *,
+    ranks: int = 1,
     save_interval: str = "1ba",
     kill_after: int | None = None,
     **arguments: Any,
@@ -96,30 +149,45 @@ def run(
     Args:
         shards: Folder of the MDS shards.
         folder: Where checkpoints, the log of batches and the final state are.
+        ranks: How many processes train together, with the same batches.
         save_interval: Composer's time string.
         kill_after: SIGKILL when this many batches are trained and before they are saved; negative:
             when the epoch that ends with batch ``-kill_after`` is over, before it is saved.
-        **arguments: Of DataAgent; ``dropout``: of the model; ``loader``: arguments of the loader,
-            and ``map_style``.
+        **arguments: Of DataAgent, and ``of_rank``: those that a rank has for its own; ``dropout``:
+            of the model; ``loader``: arguments of the loader, and ``map_style``; ``trainer``: of
+            the trainer; ``parallel``: see ``parallel_runs``.
     """
     import torch
 
     folder.mkdir(exist_ok=True)
+    attempt = len(list(folder.glob("batches-*-0.jsonl")))
     # A server that has the imports done forks each run: no thread of the test process is copied.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
-    process = context.Process(
-        target=_train, args=(shards, str(folder), save_interval, kill_after, arguments)
-    )
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    outcome = Outcome(process.exitcode)
-    for line in Path(folder, "batches.jsonl").read_text().splitlines():
-        batch, ids = json.loads(line)
-        outcome.batches[batch] = ids
-    final = Path(folder, "final.pt")
-    if final.exists():
+    processes = [
+        context.Process(
+            target=_train,
+            args=(rank, ranks, attempt, shards, str(folder), save_interval, kill_after, arguments),
+        )
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    exit_codes = {process.exitcode for process in processes}
+    assert len(exit_codes) == 1, exit_codes
+    outcome = Outcome(exit_codes.pop() or 0)
+    for earlier in range(attempt + 1):
+        logs = sorted(folder.glob(f"batches-{earlier}-*.jsonl"))
+        of_ranks = [dict(map(json.loads, log.read_text().splitlines())) for log in logs]
+        for batch in of_ranks[0] if of_ranks else []:
+            outcome.batches[batch] = [i for ids in of_ranks for i in ids.get(batch, [])]
+    if outcome.exit_code > 0:
+        outcome.error = Path(folder, "error-0.txt").read_text()
+    elif outcome.exit_code == 0:
         # weights_only: the state must load under the rules of Composer's next release.
-        outcome.final = torch.load(final, weights_only=True)
+        outcome.finals = [
+            torch.load(folder / f"final-{rank}.pt", weights_only=True) for rank in range(ranks)
+        ]
     return outcome

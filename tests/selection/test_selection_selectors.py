@@ -20,6 +20,7 @@ from scipy.stats import rankdata
 
 from composer_dataagent.agent import composite_reward
 from composer_dataagent.selection import (
+    LEDGER_COLUMNS,
     MISLABEL_GATE_SHARE,
     SELECTORS,
     Ledger,
@@ -56,7 +57,7 @@ def test_exactly_size_sorted_unique_ids_by_nothing_but_the_arguments(
 ) -> None:
     size = data.draw(st.integers(1, len(ledger)), label="size")
     seed = data.draw(st.integers(0, 5), label="seed")
-    before = {name: column.copy() for name, column in ledger.rows(np.arange(len(ledger))).items()}
+    before = {name: getattr(ledger, name).copy() for name in [*LEDGER_COLUMNS, "flagged"]}
     global_state = np.random.get_state(legacy=False)
 
     selection, again = (select(spec, ledger, size, seed) for _ in range(2))

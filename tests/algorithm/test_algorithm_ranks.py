@@ -1,0 +1,242 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Several ranks: they agree, they select what one process selects, and they go on when killed."""
+
+from __future__ import annotations
+
+import signal
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import killable_run
+import pytest
+import torch
+from digits_run import NUM_SAMPLES, write_shards
+from killable_run import Outcome
+from same_states import assert_same
+
+from composer_dataagent.report import read_run
+
+# No padding on 2 and 4 ranks, neither of all samples nor of half of them: a sample that is trained
+# twice makes another model. Global batches of 16: 13 in the first epoch, 7 in each pruned one.
+EVEN = 200
+FIRST, PRUNED = 13, 7
+TOTAL = FIRST + 2 * PRUNED
+
+
+@pytest.fixture(scope="module")
+def even_shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_shards(str(tmp_path_factory.mktemp("even")), EVEN)
+
+
+@pytest.fixture(scope="module")
+def whole(even_shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Uninterrupted runs, each made once."""
+    outcomes: dict[str, Outcome] = {}
+
+    def get(ranks: int = 1, parallel: str | None = None, **arguments: Any) -> Outcome:
+        key = f"{ranks} {parallel} {arguments}"
+        if key not in outcomes:
+            folder = tmp_path_factory.mktemp("whole")
+            outcomes[key] = killable_run.run(
+                even_shards, folder, ranks=ranks, parallel=parallel, **arguments
+            )
+            assert outcomes[key].exit_code == 0, outcomes[key].error
+            assert len(outcomes[key].batches) == TOTAL
+        return outcomes[key]
+
+    return get
+
+
+def assert_same_batches(one: Outcome, other: Outcome) -> None:
+    """Whatever the order within a batch."""
+    assert {b: sorted(ids) for b, ids in one.batches.items()} == {
+        b: sorted(ids) for b, ids in other.batches.items()
+    }
+
+
+def assert_ranks_agree(outcome: Outcome) -> None:
+    for final in outcome.finals[1:]:
+        assert_same(final["agent"], outcome.finals[0]["agent"])
+
+
+def policy_of(outcome: Outcome) -> torch.Tensor:
+    assert outcome.final is not None
+    weights = outcome.final["agent"]["learner"]["policy"]
+    return torch.cat([weight.flatten() for weight in weights.values()])
+
+
+# ---------------------------------------------------------------------- what ranks select
+
+
+@pytest.mark.parametrize(
+    ("ranks", "parallel"),
+    [
+        (2, None),
+        (4, None),
+        (2, "fsdp1"),
+        (2, "fsdp1-checkpointing"),
+        (2, "fsdp2"),
+        (4, "fsdp2-full"),
+        (2, "fsdp2-checkpointing"),
+        (1, "compile"),
+        (2, "compile-fsdp1"),
+        (2, "compile-fsdp2"),
+    ],
+)
+def test_ranks_train_on_what_one_process_trains_on(
+    whole: Any, ranks: int, parallel: str | None
+) -> None:
+    """In the same batches: weights that differ by rounding have not moved one sample here."""
+    alone, together = whole(), whole(ranks, parallel)
+    assert_same_batches(together, alone)
+    assert_ranks_agree(together)
+    # Adam takes full steps where gradients are nothing but rounding, which FSDP2 does its own way.
+    close = 2e-3 if parallel and "fsdp2" in parallel else 1e-5
+    torch.testing.assert_close(policy_of(together), policy_of(alone), atol=close, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "parallel", "arguments"),
+    [
+        (2, None, {"state": "both"}),
+        (2, "fsdp1", {"state": "features"}),
+        (2, "fsdp2", {"state": "features"}),
+        (2, "compile-fsdp2", {"state": "features"}),
+        (4, None, {"preset": "paper"}),
+        (2, None, {"selector": "infobatch"}),
+        (2, None, {"loader": {"num_workers": 2, "persistent_workers": True}}),
+    ],
+    ids=str,
+)
+def test_so_do_other_agents(
+    whole: Any, ranks: int, parallel: str | None, arguments: dict[str, Any]
+) -> None:
+    alone, together = whole(**arguments), whole(ranks, parallel, **arguments)
+    assert_same_batches(together, alone)
+    assert_ranks_agree(together)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_agree_on_ragged_data(shards: str, tmp_path: Path, ranks: int) -> None:
+    """Each epoch's last batch is smaller, and a few samples come on two ranks."""
+    outcome = killable_run.run(shards, tmp_path / "run", ranks=ranks)
+    assert outcome.exit_code == 0
+    assert_ranks_agree(outcome)
+    first = list(chain(*(outcome.batches[batch] for batch in range(FIRST))))
+    assert set(first) == set(range(NUM_SAMPLES)) and len(first) == NUM_SAMPLES + 1
+    assert outcome.final is not None
+    visits = outcome.final["agent"]["ledger"]["visits"]
+    assert visits.max() == 3 and visits.min() == 1  # once in an epoch, however often it came
+
+
+def test_pruned_epochs_differ_from_each_other(whole: Any) -> None:
+    """Guards the tests above: a selection that never changes would make them easy."""
+    batches = whole().batches
+    epochs = [range(FIRST, FIRST + PRUNED), range(FIRST + PRUNED, TOTAL)]
+    second, third = ({i for b in epoch for i in batches[b]} for epoch in epochs)
+    assert len(second) == len(third) == EVEN // 2 and second != third
+
+
+@pytest.mark.parametrize(
+    ("selector", "what"),
+    [("data_agent", "agent after the update"), ("random", "selection for streaming epoch 1")],
+)
+def test_a_rank_that_goes_astray_is_named(
+    even_shards: str, tmp_path: Path, selector: str, what: str
+) -> None:
+    astray = {2: {"seed": 1}}
+    outcome = killable_run.run(
+        even_shards, tmp_path / "run", ranks=4, selector=selector, of_rank=astray
+    )
+    assert outcome.exit_code == 1
+    assert f"Ranks [2] have another {what} than rank 0" in outcome.error
+
+
+def test_what_ranks_send_each_other_is_counted_and_little(even_shards: str, tmp_path: Path) -> None:
+    run_dir = tmp_path / "history"
+    outcome = killable_run.run(
+        even_shards,
+        tmp_path / "run",
+        ranks=2,
+        save_interval="1ep",
+        of_rank={0: {"run_dir": str(run_dir)}},
+    )
+    rows = read_run(run_dir).rows
+    parameters = policy_of(outcome).numel()
+    for row, batches, samples in zip(rows, (FIRST, PRUNED, PRUNED), (100, 50, 50), strict=True):
+        updates = round(batches / 4)
+        # Rows of all ranks: their number and themselves; moments: two; one flat bucket for each of
+        # eight passes; the digest.
+        assert row["calls_per_step"] == pytest.approx(updates * (2 + 2 + 8 + 1) / batches)
+        rows_bytes = samples * (8 + 8 + 3 * 4 + 4 + 4)
+        update_bytes = 8 + 32 + 24 + 8 * 4 * (parameters + 5) + 64
+        expected = (rows_bytes + updates * update_bytes) / batches
+        assert row["bytes_per_step"] == pytest.approx(expected)
+        assert row["calls_at_epoch_end"] <= 5 and row["bytes_at_epoch_end"] < 2_000
+
+
+# ---------------------------------------------------------------------- killed and resumed
+
+
+@pytest.mark.parametrize(
+    ("parallel", "save_interval", "kill_after"),
+    [
+        (None, "1ba", 2),
+        (None, "1ba", FIRST - 1),
+        (None, "1ba", FIRST),
+        (None, "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
+        (None, "1ba", FIRST + 4),
+        (None, "1ep", FIRST + 3),
+        ("fsdp1", "1ba", FIRST + 4),
+        ("fsdp2", "1ba", FIRST + 4),
+        ("fsdp2", "1ba", FIRST + PRUNED + 2),
+        ("fsdp2", "1ep", FIRST + 3),
+        ("fsdp2-full", "1ba", FIRST + 4),
+    ],
+)
+def test_two_killed_ranks_resume_as_if_never_stopped(
+    even_shards: str,
+    tmp_path: Path,
+    whole: Any,
+    parallel: str | None,
+    save_interval: str,
+    kill_after: int,
+) -> None:
+    arguments = {"ranks": 2, "parallel": parallel, "dropout": 0.3}
+    run = {"save_interval": save_interval, **arguments}
+    killed = killable_run.run(even_shards, tmp_path / "run", kill_after=kill_after, **run)
+    assert killed.exit_code == -signal.SIGKILL
+    resumed = killable_run.run(even_shards, tmp_path / "run", **run)
+    assert resumed.exit_code == 0, resumed.error
+    uninterrupted = whole(**arguments)
+    assert resumed.batches == uninterrupted.batches
+    for mine, expected in zip(resumed.finals, uninterrupted.finals, strict=True):
+        assert_same(mine, expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "save_interval"),
+    [
+        (2, 1, "1ba"),
+        (1, 2, "1ba"),
+        (4, 2, "1ba"),
+        (2, 4, "1ba"),
+        (4, 2, "1ep"),
+        (1, 4, "1ep"),
+    ],
+)
+def test_other_numbers_of_ranks_go_on_with_the_same_batches(
+    even_shards: str, tmp_path: Path, whole: Any, before: int, after: int, save_interval: str
+) -> None:
+    folder = tmp_path / "run"
+    killed = killable_run.run(
+        even_shards, folder, ranks=before, save_interval=save_interval, kill_after=FIRST + 4
+    )
+    assert killed.exit_code == -signal.SIGKILL
+    resumed = killable_run.run(even_shards, folder, ranks=after, save_interval=save_interval)
+    assert resumed.exit_code == 0, resumed.error
+    assert_same_batches(resumed, whole())
+    assert_ranks_agree(resumed)
+    torch.testing.assert_close(policy_of(resumed), policy_of(whole()), atol=1e-5, rtol=0)
