@@ -251,6 +251,11 @@ class DataAgent(Algorithm):
     def _fit_start(self, state: State, logger: Logger) -> None:
         del logger
         _reject_conflicting_algorithms(state)
+        if state.tp_config is not None:
+            raise ValueError(
+                "DataAgent cannot run with tensor parallelism (parallelism_config['tp']), where "
+                "several ranks work on the same samples: use FSDP or DDP"
+            )
         self._check_loader(state)
         if self._attachment is None:
             self._set_up(state)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from composer_dataagent.signals.classification import Signals, classification_signals
 
@@ -51,6 +52,12 @@ def detect_signals(model: torch.nn.Module) -> SignalsFn:
 
     def signals(outputs: Any, batch: Any) -> Signals:
         logits, targets = logits_of(outputs), _targets(batch)
+        if isinstance(logits, DTensor):
+            raise TypeError(
+                f"The outputs of {name} are a DTensor {list(logits.shape)} that is spread as "
+                f"{logits.placements}, of which no rank sees a whole sample: have the model give "
+                f"full tensors, or put them together in a function of your own. {HOW_TO}"
+            )
         if logits is None or targets is None:
             raise TypeError(
                 f"DataAgent cannot read per-sample signals from {name}: it expects outputs that "

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 # Path components that wrappers insert: DistributedDataParallel and ComposerClassifier, FSDP1,
 # torch.compile, activation checkpointing. A user names the head without them.
@@ -135,6 +136,11 @@ class FeatureHook:
         if not self._open:
             return
         x: Tensor = args[0] if args else next(iter(kwargs.values()))
+        if isinstance(x, DTensor):
+            raise TypeError(
+                f"The head's input is a DTensor that is spread as {x.placements}, of which no rank "
+                "sees a whole sample: use DataAgent(state='signals'), which needs no features"
+            )
         x = x.detach()
         if self._pooled and x.dim() == 4:
             x = x.float().mean(dim=(2, 3))

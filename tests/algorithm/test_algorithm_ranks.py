@@ -154,6 +154,12 @@ def test_a_rank_that_goes_astray_is_named(
     assert f"Ranks [2] have another {what} than rank 0" in outcome.error
 
 
+def test_tensor_parallelism_is_refused(even_shards: str, tmp_path: Path) -> None:
+    outcome = killable_run.run(even_shards, tmp_path / "run", ranks=2, parallel="fsdp1-tp")
+    assert outcome.exit_code == 1
+    assert "ValueError: DataAgent cannot run with tensor parallelism" in outcome.error
+
+
 def test_what_ranks_send_each_other_is_counted_and_little(even_shards: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "history"
     outcome = killable_run.run(

@@ -77,11 +77,11 @@ def make_model(dropout: float = 0.0) -> ComposerClassifier:
     return ComposerClassifier(net, num_classes=CLASSES)
 
 
-def write_shards(folder: str, num_samples: int = NUM_SAMPLES) -> str:
-    """The first samples of scikit-learn's digits as MDS shards of about 25 samples each."""
+def write_shards(folder: str, num_samples: int = NUM_SAMPLES, size_limit: int = 8_000) -> str:
+    """The first samples of scikit-learn's digits as MDS shards, of about 25 samples by default."""
     images, labels = load_digits(return_X_y=True)
     columns = {"x": "ndarray:float32:64", "y": "int"}
-    with MDSWriter(out=folder, columns=columns, size_limit=8_000) as writer:
+    with MDSWriter(out=folder, columns=columns, size_limit=size_limit) as writer:
         for image, label in zip(images[:num_samples], labels[:num_samples], strict=True):
             writer.write({"x": (image / 16.0).astype(np.float32), "y": int(label)})
     return folder

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from composer.models import ComposerClassifier
 from torch import nn
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel
 
 
 def parallelism(name: str | None, model: ComposerClassifier) -> tuple[Any, dict[str, Any]]:
@@ -18,7 +19,7 @@ def parallelism(name: str | None, model: ComposerClassifier) -> tuple[Any, dict[
     Args:
         name: ``None`` (DDP where there are several ranks), ``fsdp1``, ``fsdp2``, each also with
             ``-full`` (checkpoints in one file) or ``-checkpointing`` (of activations),
-            ``compile`` or ``compile-fsdp2``.
+            ``compile`` or ``compile-fsdp2``, ``fsdp1-tp`` (tensor parallelism).
         model: Its linear layers are sharded each by itself.
     """
     if name is None:
@@ -43,4 +44,7 @@ def parallelism(name: str | None, model: ComposerClassifier) -> tuple[Any, dict[
             # Composer asks for the GPU to use, whatever the device.
             torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment]
         arguments["parallelism_config"] = {"fsdp": fsdp}
+    if name.endswith("-tp"):
+        plan = {"module.1": ColwiseParallel(), "module.4": RowwiseParallel()}
+        arguments["parallelism_config"]["tp"] = {"layer_plan": plan, "tensor_parallel_degree": 2}
     return model, arguments
