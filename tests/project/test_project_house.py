@@ -26,10 +26,10 @@ FLOORS: dict[str, set[str]] = {
     "learning_rate": set(),
     "presets": {"agent"},
     "random_state": set(),
-    "records": {"selection"},
+    "visits": set(),
     "journal": {"report"},
     "algorithm": WINGS
-    | {"checks", "collectives", "version", "learning_rate", "presets", "records", "journal"}
+    | {"checks", "collectives", "version", "learning_rate", "presets", "visits", "journal"}
     | {"random_state"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
