@@ -48,7 +48,7 @@ def test_rows_that_are_no_longer_samples(
         run(companions(), model=bert(), loader=text_loader(), agent_first=agent_first)
 
 
-NEEDS = r".*a pruned epoch ends with what is left over: use drop_last=True"
+NEEDS = r".* no multiple of the batch size ends with fewer: use drop_last=True"
 ANY: dict[str, Any] = {"schedule": lambda epoch, progress: 0.5}
 
 

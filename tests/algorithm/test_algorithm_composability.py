@@ -167,6 +167,11 @@ ROWS = {
         bottlenecks,
         works=lambda module: hasattr(module, "drop_rate"),
     ),
+    "StochasticDepth-sample": Row(
+        lambda: StochasticDepth("ResNetBottleneck", stochastic_method="sample", drop_rate=0.5),
+        bottlenecks,
+        works=lambda module: hasattr(module, "drop_rate"),
+    ),
     "WeightStandardization": Row(WeightStandardization, works=is_parametrized),
 }
 
@@ -391,9 +396,10 @@ def test_a_mixed_sample_is_scored_at_the_first_pass_of_sam(mixed: list[Mixed]) -
     check_ledger(outcome, expected)
 
 
+@pytest.mark.parametrize("interpolate_loss", [False, True])
 @pytest.mark.parametrize("name", MIXERS)
 def test_a_mixed_row_is_weighted_with_the_mean_of_its_two_samples(
-    mixed: list[Mixed], name: str
+    mixed: list[Mixed], name: str, interpolate_loss: bool
 ) -> None:
     """Checked on the gradient at the model's outputs, which for cross entropy has a formula."""
 
@@ -426,5 +432,10 @@ def test_a_mixed_row_is_weighted_with_the_mean_of_its_two_samples(
 
     gradients = Gradients()
     agent = {"selector": "infobatch", "state": "signals"}
-    run([MIXERS[name]()], callbacks=[gradients], agent=agent, device_train_microbatch_size=5)
+    run(
+        [MIXERS[name](interpolate_loss=interpolate_loss)],
+        callbacks=[gradients],
+        agent=agent,
+        device_train_microbatch_size=5,
+    )
     assert gradients.weighted > 0

@@ -101,7 +101,7 @@ class StreamedPictures(StreamingVisionDataset):
         with MDSWriter(out=folder, columns={"x": "pil", "y": "int"}, size_limit=4_000) as writer:
             for x, y in zip(pictures.pictures, pictures.labels, strict=True):
                 writer.write({"x": x, "y": y})
-        # One canonical node: these classes pad each of them, by default 64, to equal size.
+        # Their shuffle_algo has 64 canonical nodes, each filled up with repeated samples.
         super().__init__(
             local=folder,
             batch_size=BATCH,
