@@ -89,8 +89,9 @@ def refuse_batches(
 def _require_rows(fits: bool, algorithm: Algorithm, needed: str) -> None:
     if not fits:
         raise ValueError(
-            f"{type(algorithm).__name__} needs {needed} samples in every batch, but an epoch that is "
-            "no multiple of the batch size ends with fewer: use drop_last=True for the DataLoader"
+            f"{type(algorithm).__name__} needs {needed} samples in every batch, but an epoch that "
+            "is no multiple of the batch size ends with fewer: use drop_last=True for the "
+            "DataLoader"
         )
 
 
