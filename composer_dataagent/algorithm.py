@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from composer.algorithms import SelectiveBackprop
 from composer.core import Algorithm, Event, State
 from composer.loggers import Logger
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from composer_dataagent.agent import (
 )
 from composer_dataagent.checks import is_number, is_whole
 from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
+from composer_dataagent.companions import refuse_batches, refuse_companions
 from composer_dataagent.journal import Journal
 from composer_dataagent.learning_rate import follow_training_progress
 from composer_dataagent.presets import PRESETS, Preset
@@ -56,6 +56,7 @@ from composer_dataagent.signals import (
     SignalsFn,
     detect_signals,
     find_head,
+    find_mixer,
     scale_gradient,
 )
 from composer_dataagent.streaming import Attachment, attach
@@ -119,7 +120,8 @@ class DataAgent(Algorithm):
     Raises:
         ValueError: An argument is out of its range (the message names the accepted values); at
             FIT_START: fewer selected samples than a global batch, a head that cannot be found,
-            SelectiveBackprop or a second DataAgent in the same run.
+            an algorithm beside it that changes which samples are in a batch (see the method card),
+            or a second DataAgent.
         TypeError: At FIT_START: the training loader is no ``DataLoader`` over a
             ``StreamingDataset`` or a map-style dataset, or the model's outputs are not understood
             and ``signals`` is not given.
@@ -259,6 +261,8 @@ class DataAgent(Algorithm):
         self._check_loader(state)
         if self._attachment is None:
             self._set_up(state)
+        refuse_batches(state, self._epoch_sizes(), self._loader, collectives.world_size())
+        self._mixer = find_mixer(state.algorithms)
         self._take_up_selection(state)
         follow_training_progress(
             state, self._full_batches, self.num_samples, self._global_batch_size()
@@ -309,10 +313,11 @@ class DataAgent(Algorithm):
 
     def _after_forward(self, state: State, logger: Logger) -> None:
         del logger
-        rows = self._reader.after_forward(state.outputs, state.batch)
+        mixing = None if self._mixer is None else self._mixer.read()
+        rows = self._reader.after_forward(state.outputs, state.batch, mixing)
         weights = self._gradient_weights(rows)
         if weights is not None:
-            scale_gradient(state.outputs, weights)
+            scale_gradient(state.outputs, weights if mixing is None else mixing.of_rows(weights))
 
     def _after_train_batch(self, state: State, logger: Logger) -> None:
         del logger
@@ -537,6 +542,14 @@ class DataAgent(Algorithm):
                 f"global batch of {global_batch}: use {larger}a smaller batch size"
             )
         return size
+
+    def _epoch_sizes(self) -> set[int] | None:
+        """How many samples epochs can have, as far as that is known before they come."""
+        schedule = self.schedule
+        if not isinstance(schedule, RatioSchedule):
+            return None
+        full = {1.0} if schedule.warmup_epochs or schedule.anneal else set()
+        return {size_for(ratio, self.num_samples) for ratio in {schedule.ratio} | full}
 
     def _global_batch_size(self) -> int:
         assert self._loader.batch_size is not None, "refused by streaming.attach"
@@ -970,10 +983,6 @@ def _require(holds: bool, name: str, value: object, accepted: str) -> None:
 
 
 def _reject_conflicting_algorithms(state: State) -> None:
-    if any(isinstance(algorithm, SelectiveBackprop) for algorithm in state.algorithms):
-        raise ValueError(
-            "DataAgent cannot run together with SelectiveBackprop, which drops samples from the "
-            "batch without telling which: remove one of the two"
-        )
+    refuse_companions(state.algorithms)
     if sum(isinstance(algorithm, DataAgent) for algorithm in state.algorithms) > 1:
         raise ValueError("A run can have one DataAgent only: remove the others")

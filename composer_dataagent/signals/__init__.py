@@ -7,16 +7,21 @@ from __future__ import annotations
 from composer_dataagent.signals.classification import Signals, classification_signals
 from composer_dataagent.signals.detect import SignalsFn, detect_signals
 from composer_dataagent.signals.features import FeatureHook, find_head
+from composer_dataagent.signals.mixing import Mixer, Mixing, find_mixer, own_shares
 from composer_dataagent.signals.reader import BatchReader
 from composer_dataagent.signals.weights import scale_gradient
 
 __all__ = [
     "BatchReader",
     "FeatureHook",
+    "Mixer",
+    "Mixing",
     "Signals",
     "SignalsFn",
     "classification_signals",
     "detect_signals",
     "find_head",
+    "find_mixer",
+    "own_shares",
     "scale_gradient",
 ]

@@ -99,7 +99,7 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
 
     Args:
         logits (Tensor): ``[B, C]`` floating point, C >= 2. Classes masked with -inf are fine.
-        targets (Tensor): ``[B]`` integer class labels in [0, C), or ``[B, C]`` class
+        targets (Tensor): ``[B]`` or ``[B, 1]`` integer class labels in [0, C), or ``[B, C]`` class
             probabilities, whose largest entry becomes the label. A label outside, such as the -100
             that torch's cross entropy ignores, makes its sample count as settled, without a label.
 
@@ -109,6 +109,8 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
     Raises:
         ValueError: The shapes or the targets' dtype are not as above.
     """
+    if targets.dim() == 2 and targets.shape[1] == 1:
+        targets = targets.squeeze(1)
     _check_shapes(logits, targets)
     classes = logits.shape[1]
     log_prob = logits.float().log_softmax(dim=1)

@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from composer.algorithms.factorize import FactorizedConv2d, FactorizedLinear
+from composer.algorithms.squeeze_excite import SqueezeExcite2d
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -14,6 +16,11 @@ from torch.distributed.tensor import DTensor
 # torch.compile, activation checkpointing. A user names the head without them.
 _OUTER_WRAPPERS = ("module",)
 _INNER_WRAPPERS = ("_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module")
+# Module surgery by Composer's Factorize (two layers for one) and SqueezeExcite (layers that look at
+# another one's output): what is inside of these is no head.
+_LINEAR = (nn.Linear, FactorizedLinear)
+_CONV = (nn.Conv2d, FactorizedConv2d)
+_WHOLE = (FactorizedLinear, FactorizedConv2d, SqueezeExcite2d)
 
 
 def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module]:
@@ -22,7 +29,8 @@ def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module
     Without a path this is the last ``nn.Linear`` in the order of registration that maps to the
     number of classes, where the model states one (``num_classes``, ``num_labels`` or
     ``config.num_labels``), else simply the last one. A convolution as head, such as SqueezeNet's,
-    is found if the model states its number of classes. No forward pass is needed.
+    is found if the model states its number of classes. What Composer's Factorize makes of a layer
+    counts as that layer. No forward pass is needed.
 
     Args:
         model (nn.Module): Any model, also inside DistributedDataParallel or ComposerClassifier.
@@ -47,13 +55,17 @@ def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module
         return matches[0], modules[matches[0]]
 
     classes = _num_classes(model)
-    linears = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
-    fitting = [n for n in linears if classes is None or modules[n].out_features == classes]
+    parts = {
+        f"{n}.{part}" for n, m in modules.items() if isinstance(m, _WHOLE) for part in _below(m)
+    }
+    layers = {name: module for name, module in modules.items() if name not in parts}
+    linears = [name for name, module in layers.items() if isinstance(module, _LINEAR)]
+    fitting = [n for n in linears if classes is None or layers[n].out_features == classes]
     if not fitting and classes is not None:
         fitting = [
             name
-            for name, module in modules.items()
-            if isinstance(module, nn.Conv2d) and module.out_channels == classes
+            for name, module in layers.items()
+            if isinstance(module, _CONV) and module.out_channels == classes
         ]
     if not fitting:
         wanted = "" if classes is None else f" that maps to its {classes} classes"
@@ -174,6 +186,10 @@ def _num_classes(model: nn.Module | None) -> int | None:
                     return stated
         model = getattr(model, "module", None) or getattr(model, "model", None)
     return None
+
+
+def _below(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_modules() if name]
 
 
 def _bare(path: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from composer_dataagent.signals.classification import Signals
 from composer_dataagent.signals.detect import SignalsFn
 from composer_dataagent.signals.features import FeatureHook
+from composer_dataagent.signals.mixing import Mixing, own_shares
 
 
 class BatchReader:
@@ -49,12 +50,13 @@ class BatchReader:
         if self.hook is not None and not self._complete:
             self.hook.enable()
 
-    def after_forward(self, outputs: Any, batch: Any) -> slice:
+    def after_forward(self, outputs: Any, batch: Any, mixing: Mixing | None = None) -> slice:
         """Read a microbatch.
 
         Args:
             outputs (Any): Of the model.
             batch (Any): The microbatch.
+            mixing (Mixing | None): How its rows were mixed. Default: they were not.
 
         Returns:
             slice: Which rows of the whole batch it is.
@@ -64,7 +66,12 @@ class BatchReader:
             if self.hook is not None:
                 self.hook.disable()
                 features = self.hook.take()
-            self._parts.append((self.signals_fn(outputs, batch), features))
+            if mixing is None:
+                signals = self.signals_fn(outputs, batch)
+            else:
+                signals = own_shares(self.signals_fn, outputs, batch, mixing)
+                features = None if features is None else mixing.of_samples(features, features)
+            self._parts.append((signals, features))
         start = self._rows
         self._rows += len(self._parts[self._microbatch][0])
         self._microbatch += 1

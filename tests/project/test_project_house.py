@@ -21,6 +21,7 @@ WINGS = {"selection", "agent", "signals", "streaming", "report"}
 FLOORS: dict[str, set[str]] = {
     **{wing: {wing, "collectives", "checks"} for wing in WINGS},
     "checks": set(),
+    "companions": {"signals"},
     "collectives": set(),
     "version": set(),
     "learning_rate": set(),
@@ -30,7 +31,7 @@ FLOORS: dict[str, set[str]] = {
     "journal": {"report"},
     "algorithm": WINGS
     | {"checks", "collectives", "version", "learning_rate", "presets", "visits", "journal"}
-    | {"random_state"},
+    | {"random_state", "companions"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},

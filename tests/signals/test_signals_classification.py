@@ -95,6 +95,13 @@ def test_soft_targets(dtype: torch.dtype) -> None:
     torch.testing.assert_close(signals.loss, expected)
 
 
+def test_labels_in_a_column() -> None:
+    logits, labels = torch.randn(5, 3), torch.tensor([0, 2, 1, -100, 2])
+    column, flat = (classification_signals(logits, y) for y in (labels[:, None], labels))
+    for name, values in vars(flat).items():
+        assert torch.equal(getattr(column, name), values), name
+
+
 def test_gradients_do_not_reach_the_model() -> None:
     logits = torch.randn(4, 3, requires_grad=True)
     signals = classification_signals(logits, torch.zeros(4, dtype=torch.long))
@@ -151,7 +158,7 @@ def test_a_row_that_overflowed_counts_as_uniform_and_spoils_no_other(
         (torch.zeros(4, 1), torch.zeros(4).long(), r"C >= 2.*\[4, 1\]"),
         (torch.zeros(4, 3).long(), torch.zeros(4).long(), r"floating point.*int64"),
         (torch.zeros(4, 3), torch.zeros(5).long(), r"targets \[B\] or \[B, C\].*targets \[5\]"),
-        (torch.zeros(4, 3), torch.zeros(4, 1).long(), r"targets \[B\] or \[B, C\].*\[4, 1\]"),
+        (torch.zeros(4, 3), torch.zeros(4, 2).long(), r"targets \[B\] or \[B, C\].*\[4, 2\]"),
         (torch.zeros(4, 3), torch.zeros(4), r"integer class labels.*targets \[4\] torch.float32"),
     ],
 )

@@ -101,7 +101,7 @@ def test_other_forms_are_described(outputs: Any, batch: Any, message: str) -> No
     [
         (torch.zeros(2, 5, 9), (LABELS, torch.zeros(2, 5).long()), r"logits \[2, 5, 9\]"),  # tokens
         (torch.zeros(2, 1), (LABELS, torch.zeros(2)), r"C >= 2, got logits \[2, 1\]"),  # regression
-        (LOGITS, {"labels": LABELS[:, None]}, r"targets \[2, 1\]"),
+        (LOGITS, {"labels": torch.zeros(2, 2).long()}, r"targets \[2, 2\]"),
     ],
 )
 def test_other_shapes_are_described(outputs: Any, batch: Any, message: str) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from composer.algorithms.factorize import FactorizedLinear, apply_factorization
+from composer.algorithms.squeeze_excite import apply_squeeze_excite
+from composer.algorithms.weight_standardization import apply_weight_standardization
 from composer.models import ComposerClassifier, HuggingFaceModel
 from model_families import CLASSES, FAMILIES, Family, images, sentences, tiny_bert
 from torch import Tensor, nn
@@ -200,6 +203,35 @@ def test_the_head_maps_to_the_number_of_classes() -> None:
         r"DataAgent\(head='path\.of\.the\.head'\).*fc \(12 -> 10\), projection \(12 -> 5\)",
     ):
         find_head(ComposerClassifier(Contrastive(), num_classes=7))
+
+
+def test_a_factorized_head_counts_as_one_layer() -> None:
+    model = ComposerClassifier(small_net(), num_classes=CLASSES)
+    apply_factorization(model, min_features=1, latent_features=2)
+    path, head = find_head(model)
+    assert path == "module.3" and isinstance(head, FactorizedLinear)
+    assert FeatureHook(head).feature_dim == 6
+    # Also where the model does not state its number of classes.
+    assert find_head(model.module) == ("3", head)
+
+
+@pytest.mark.parametrize("surgery", ["factorize", "squeeze_excite", "weight_standardization"])
+def test_a_convolution_as_head_after_surgery(surgery: str) -> None:
+    torch.manual_seed(0)
+    model = FAMILIES["squeezenet1_1"].build()
+    model.num_classes = CLASSES  # type: ignore[assignment]
+    if surgery == "factorize":
+        apply_factorization(model, min_channels=CLASSES, latent_channels=2)
+    elif surgery == "squeeze_excite":
+        apply_squeeze_excite(model, latent_channels=4, min_channels=CLASSES)
+    else:
+        apply_weight_standardization(model)
+    path, head = find_head(model)
+    assert path.startswith("classifier.1") and ".se." not in path and ".module1" not in path
+    hook = FeatureHook(head)
+    features, _ = catch(hook, model, images(2, size=64))
+    assert features.shape == (2, 512) and hook.feature_dim == 512
+    assert FeatureHook(find_head(model, "classifier.1")[1]).feature_dim == 512
 
 
 def test_a_model_without_linear_layers_lists_its_parts() -> None:
