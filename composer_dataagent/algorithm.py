@@ -33,6 +33,7 @@ from composer_dataagent.agent.learner import Learner
 from composer_dataagent.checks import is_number, is_whole
 from composer_dataagent.journal import Journal
 from composer_dataagent.learning_rate import follow_training_progress
+from composer_dataagent.nonfinite import ON_NONFINITE, NonfiniteWatch
 from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
 from composer_dataagent.records import RecordBuffer, Records
@@ -107,6 +108,10 @@ class DataAgent(Algorithm):
             Default: found by itself where ``state`` needs it.
         signals (Callable | None): ``(outputs, batch) -> Signals(loss[B], entropy[B])`` for models
             that are not classifiers. Default: found from the model.
+        on_nonfinite (str): What to do about samples for which a forward pass gave NaN or an
+            infinity. ``skip``: they count as seen, nothing that is known of them changes, one
+            warning is logged an epoch. ``raise``: an error when their numbers reach the host, at
+            the next PPO update or the epoch's end. Default: ``skip``.
         seed (int): Seeds policy weights, exploration and selection. Default: ``0``.
         run_dir (str | None): Folder for the machine-readable history, from which
             ``composer-dataagent report`` makes a page. Default: no history is written.
@@ -122,6 +127,7 @@ class DataAgent(Algorithm):
         TypeError: At FIT_START: the training loader is no ``DataLoader`` over a
             ``StreamingDataset`` or a map-style dataset, or the model's outputs are not understood
             and ``signals`` is not given.
+        RuntimeError: While training, see ``on_nonfinite``.
 
     Example:
         .. code-block:: python
@@ -148,6 +154,7 @@ class DataAgent(Algorithm):
         update_interval: int | None = None,
         head: str | None = None,
         signals: SignalsFn | None = None,
+        on_nonfinite: str = "skip",
         seed: int = 0,
         run_dir: str | None = None,
         class_names: list[str] | None = None,
@@ -180,6 +187,12 @@ class DataAgent(Algorithm):
             settings.update_interval,
             "a whole number of batches, at least 1",
         )
+        _require(
+            on_nonfinite in ON_NONFINITE,
+            "on_nonfinite",
+            on_nonfinite,
+            f"one of {list(ON_NONFINITE)}",
+        )
         for name, value in {"rescale": settings.rescale, "overwrite": overwrite}.items():
             _require(isinstance(value, bool), name, value, "True or False")
         for name, value in {"schedule": schedule, "signals": signals}.items():
@@ -207,6 +220,7 @@ class DataAgent(Algorithm):
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         self.overwrite = overwrite
         self._signals_fn = signals
+        self._nonfinite = NonfiniteWatch(on_nonfinite)
         self._arguments = {
             "ratio": ratio,
             "preset": preset,
@@ -215,6 +229,7 @@ class DataAgent(Algorithm):
             "schedule": schedule,
             "head": head,
             "signals": signals,
+            "on_nonfinite": on_nonfinite,
             "seed": seed,
             "run_dir": run_dir,
             "class_names": class_names,
@@ -315,16 +330,16 @@ class DataAgent(Algorithm):
     def _batch_end(self, state: State, logger: Logger) -> None:
         del logger
         if int(state.timestamp.batch) % self.settings.update_interval == 0:
-            self._records.write_to(self.ledger, int(state.timestamp.epoch))
+            self._write_records(int(state.timestamp.epoch))
             if self._learner is not None:
                 stats = self._learner.update(self._generator(state, _UPDATE))
                 if stats is not None:
                     facts = {f"ppo_{name}": value for name, value in vars(stats).items()}
-                    self._journal.facts.add(**facts)
+                    self._journal.facts.add(**facts, updates=torch.ones((), device=self._device))
 
     def _epoch_end(self, state: State, logger: Logger) -> None:
         epoch = int(state.timestamp.epoch) - 1  # the timestamp is already the next epoch's
-        self._records.write_to(self.ledger, epoch)
+        self._write_records(epoch)
         self._merge_ranks(epoch)
         self._check_everything_was_served(epoch)
         self.ledger.refresh_flags()
@@ -357,7 +372,7 @@ class DataAgent(Algorithm):
         if state.timestamp.batch_in_epoch > 0:
             # Stopped inside an epoch: what was trained in it counts, and is told.
             epoch = int(state.timestamp.epoch)
-            self._records.write_to(self.ledger, epoch)
+            self._write_records(epoch)
             self._merge_ranks(epoch)
             self._journal.open_row(self._describe_epoch(state, epoch))
             self._journal.write(self._ledger_columns())
@@ -579,20 +594,24 @@ class DataAgent(Algorithm):
     ) -> None:
         """Figure 1 of the paper, for one batch: state, action, reward, memory."""
         ids = self._ids.numpy()
+        earlier = torch.from_numpy(self.ledger.last_visits(ids))
+        *known, before = earlier.to(self._device, non_blocking=True)
+        nonfinite, signals = signals.nonfinite, signals.or_else(*known)
         loss, entropy, target_prob = signals.loss, signals.entropy, signals.target_prob
         max_prob = target_prob if signals.max_prob is None else signals.max_prob
         label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
-        before = torch.from_numpy(self.ledger.agreement[ids]).to(self._device, non_blocking=True)
         agreement = update_agreement(before, target_prob, max_prob)
+        agreement = torch.where(nonfinite, before, agreement)
         composite = composite_reward(loss, entropy)
         facts = self._journal.facts
         facts.add(
+            where=~nonfinite,
             loss=loss,
             entropy=entropy,
             difficulty=composite.difficulty,
             uncertainty=composite.uncertainty,
-            reward_weight=composite.weight,
         )
+        facts.add(reward_weight=composite.weight, nonfinite=nonfinite)
         score = torch.full_like(loss, torch.nan)
         if self._learner is not None:
             target = composite.reward
@@ -609,7 +628,16 @@ class DataAgent(Algorithm):
             if self._scores_at_visit:
                 sampled = self.settings.score == "sample"
                 score = action if sampled else self._learner.score(sample_state)
-        self._records.append(Records(self._ids, loss, entropy, max_prob, label, agreement, score))
+                score = self._keep_score(ids, score, nonfinite)
+        self._records.append(
+            Records(self._ids, loss, entropy, max_prob, label, agreement, score, nonfinite)
+        )
+
+    def _keep_score(self, ids: NDArray[np.int64], score: Tensor, nonfinite: Tensor) -> Tensor:
+        """The scores, but the last visit's where this one was not finite and there is one."""
+        assert self.ledger.score is not None
+        last = torch.from_numpy(self.ledger.score[ids]).to(self._device, non_blocking=True)
+        return torch.where(nonfinite & last.isfinite(), last, score)
 
     @property
     def _gate_fires(self) -> bool:
@@ -646,6 +674,10 @@ class DataAgent(Algorithm):
         return torch.Generator(self._device).manual_seed(seed)
 
     # ------------------------------------------------------------------ epoch boundary
+
+    def _write_records(self, epoch: int) -> None:
+        """Bring what batches showed to the ledger: the step at which the host waits."""
+        self._nonfinite.hear(self._records.write_to(self.ledger, epoch), epoch)
 
     def _merge_ranks(self, epoch: int) -> None:
         """Make the ledger equal on all ranks: each contributes what it saw in this epoch."""
@@ -742,6 +774,8 @@ class DataAgent(Algorithm):
         chosen = np.bincount(label[known & self._mask], minlength=classes)
         total = np.bincount(label[known], minlength=classes)
         samples = int(state.timestamp.sample)
+        nonfinite = int(means.get("nonfinite", 0))
+        self._nonfinite.end_epoch(nonfinite if collectives.rank() == 0 else 0, epoch)
         return {
             "epoch": epoch,
             "streaming_epoch": self._streaming_epoch,
@@ -758,6 +792,12 @@ class DataAgent(Algorithm):
             "uncertainty": means.get("uncertainty"),
             "reward_weight": means.get("reward_weight"),
             "reward": means.get("reward"),
+            "nonfinite": nonfinite,
+            "updates": (
+                None
+                if self._learner is None
+                else round(means.get("updates", 0) / collectives.world_size())
+            ),
             "flagged": int(self.ledger.flagged.sum()),
             "coverage": self.ledger.coverage(),
             "churn": self._churn,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from composer_dataagent.selection import Ledger
@@ -26,6 +27,7 @@ class Records:
     label: Tensor
     agreement: Tensor
     score: Tensor
+    nonfinite: Tensor
 
 
 class RecordBuffer:
@@ -42,15 +44,18 @@ class RecordBuffer:
         """Remember a batch."""
         self._batches.append(records)
 
-    def write_to(self, ledger: Ledger, epoch: int) -> None:
+    def write_to(self, ledger: Ledger, epoch: int) -> NDArray[np.int64]:
         """Write all that was remembered to the ledger, and forget it.
 
         Args:
             ledger (Ledger): Where to write.
             epoch (int): The epoch that the batches belong to.
+
+        Returns:
+            NDArray[np.int64]: Ids of the samples whose visits were not finite.
         """
         if not self._batches:
-            return
+            return np.zeros(0, np.int64)
         columns = {
             field.name: torch.cat([getattr(batch, field.name) for batch in self._batches])
             .cpu()
@@ -58,10 +63,11 @@ class RecordBuffer:
             for field in fields(Records)
         }
         self._batches = []
-        ids = columns.pop("ids")
+        ids, nonfinite = columns.pop("ids"), columns.pop("nonfinite")
         if np.isnan(columns["score"]).all():  # the agent scores at the epoch's end, or not at all
             del columns["score"]
         ledger.record(ids, epoch, **columns)
+        return ids[nonfinite]
 
     def state_dict(self) -> list[dict[str, Tensor]]:
         """The remembered batches, for a checkpoint between two writes."""

@@ -23,6 +23,8 @@ COLUMNS: dict[str, tuple[type, float]] = {
     # torch has no unsigned 16-bit arithmetic worth relying on; 32767 visits are enough
     "visits": (np.int16, 0),
 }
+# What a visit says of a sample.
+KNOWN = ("loss", "entropy", "max_prob", "agreement")
 # One visit per epoch, counted from 0: neither the epoch nor the number of visits may wrap around.
 MAX_EPOCH = np.iinfo(np.int16).max - 1
 
@@ -140,6 +142,15 @@ class Ledger:
         """Overwrite samples with what :meth:`rows` gave, on another rank for example."""
         for name, values in rows.items():
             getattr(self, name)[ids] = values
+
+    def last_visits(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What is known of some samples: ``[4, B]`` loss, entropy, max_prob and agreement.
+
+        Of a sample that was never seen, what :meth:`record` writes for one that said nothing: it is
+        settled (loss and entropy 0, max_prob 1).
+        """
+        known = np.stack([getattr(self, name)[ids] for name in KNOWN])
+        return np.where(np.isnan(known), [[0], [0], [1], [1]], known).astype(np.float32)
 
     def refresh_flags(self) -> None:
         """Recompute :attr:`flagged` from agreement and label."""

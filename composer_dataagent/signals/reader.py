@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,11 +61,15 @@ class BatchReader:
             slice: Which rows of the whole batch it is.
         """
         if not self._complete:
-            features = None
+            signals, features = self.signals_fn(outputs, batch), None
             if self.hook is not None:
                 self.hook.disable()
                 features = self.hook.take()
-            self._parts.append((self.signals_fn(outputs, batch), features))
+                broken = ~features.isfinite().all(dim=1)
+                signals = replace(signals, nonfinite=signals.nonfinite | broken)
+                # One NaN in a state would end all learning of the agent.
+                features = torch.where(broken[:, None], 0.0, features)
+            self._parts.append((signals, features))
         start = self._rows
         self._rows += len(self._parts[self._microbatch][0])
         self._microbatch += 1
@@ -78,7 +83,8 @@ class BatchReader:
 
         Returns:
             tuple[Signals, Tensor | None] | None: Signals and features ``[B, F]`` of the batch; None
-            if an earlier pass gave them.
+            if an earlier pass gave them. A sample with a NaN or an infinity among its features has
+            0 for all of them, and is marked in ``Signals.nonfinite``.
 
         Raises:
             RuntimeError: The model saw another number of samples than were served.

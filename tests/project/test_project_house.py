@@ -28,9 +28,10 @@ FLOORS: dict[str, set[str]] = {
     "random_state": set(),
     "records": {"selection"},
     "journal": {"report"},
+    "nonfinite": set(),
     "algorithm": WINGS
     | {"checks", "collectives", "version", "learning_rate", "presets", "records", "journal"}
-    | {"random_state"},
+    | {"random_state", "nonfinite"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},
