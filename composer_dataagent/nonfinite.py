@@ -62,8 +62,8 @@ class NonfiniteWatch:
             # Another rank's, or from before the run was stopped, if none is known here.
             example = "" if self._example is None else f", for example sample id {self._example}"
             log.warning(
-                "The forward pass gave NaN or an infinity in %d visits of epoch %d%s: they count "
-                "as seen and change nothing that is known of their samples. %s",
+                "The forward pass gave NaN or an infinity in %d of the visits of epoch %d%s: they "
+                "count as seen and change nothing that is known of their samples. %s",
                 count,
                 epoch,
                 example,
