@@ -241,7 +241,12 @@ class DataAgent(Algorithm):
         self._attachment: Attachment | None = None
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{k}={v!r}" for k, v in self._arguments.items() if v is not None)
+        # A function by its name: its own repr is an address, another one in each process.
+        given = ", ".join(
+            f"{name}={getattr(value, '__qualname__', None) or repr(value)}"
+            for name, value in self._arguments.items()
+            if value is not None
+        )
         return f"{type(self).__name__}({given})"
 
     # ------------------------------------------------------------------ events
@@ -346,7 +351,6 @@ class DataAgent(Algorithm):
         self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
         row = self._describe_epoch(state, epoch)
         self._select(state)
-        state.dataloader_len = -1
         self._journal.open_row(row)
         facts = row | {f"ppo/{name}": value for name, value in row["ppo"].items()}
         logger.log_metrics(
@@ -364,7 +368,9 @@ class DataAgent(Algorithm):
 
     def _epoch_checkpoint(self, state: State, logger: Logger) -> None:
         # After the evaluators of the epoch's end, before the checkpoint is written.
-        del state, logger
+        del logger
+        # Composer keeps the length. Not at EPOCH_END: loggers still tell of the epoch that ended.
+        state.dataloader_len = -1
         self._journal.write(self._ledger_columns())
 
     def _fit_end(self, state: State, logger: Logger) -> None:
