@@ -34,6 +34,7 @@ from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
 from composer_dataagent.companions import refuse_batches, refuse_companions
 from composer_dataagent.journal import Journal
 from composer_dataagent.learning_rate import follow_training_progress
+from composer_dataagent.nonfinite import ON_NONFINITE, NonfiniteWatch
 from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
 from composer_dataagent.report import History
@@ -109,6 +110,10 @@ class DataAgent(Algorithm):
             Default: found by itself where ``state`` needs it.
         signals (Callable | None): ``(outputs, batch) -> Signals(loss[B], entropy[B])`` for models
             that are not classifiers. Default: found from the model.
+        on_nonfinite (str): What to do about samples for which a forward pass gave NaN or an
+            infinity. ``skip``: they count as seen, nothing that is known of them changes, one
+            warning is logged an epoch. ``raise``: an error when their numbers reach the host, at
+            the next PPO update or the epoch's end. Default: ``skip``.
         seed (int): Seeds policy weights, exploration and selection. Default: ``0``.
         run_dir (str | None): Folder for the machine-readable history, from which
             ``composer-dataagent report`` makes a page. Default: no history is written.
@@ -125,6 +130,7 @@ class DataAgent(Algorithm):
         TypeError: At FIT_START: the training loader is no ``DataLoader`` over a
             ``StreamingDataset`` or a map-style dataset, or the model's outputs are not understood
             and ``signals`` is not given.
+        RuntimeError: While training, see ``on_nonfinite``.
 
     Example:
         .. code-block:: python
@@ -151,6 +157,7 @@ class DataAgent(Algorithm):
         update_interval: int | None = None,
         head: str | None = None,
         signals: SignalsFn | None = None,
+        on_nonfinite: str = "skip",
         seed: int = 0,
         run_dir: str | None = None,
         class_names: list[str] | None = None,
@@ -183,6 +190,12 @@ class DataAgent(Algorithm):
             settings.update_interval,
             "a whole number of batches, at least 1",
         )
+        _require(
+            on_nonfinite in ON_NONFINITE,
+            "on_nonfinite",
+            on_nonfinite,
+            f"one of {list(ON_NONFINITE)}",
+        )
         for name, value in {"rescale": settings.rescale, "overwrite": overwrite}.items():
             _require(isinstance(value, bool), name, value, "True or False")
         for name, value in {"schedule": schedule, "signals": signals}.items():
@@ -210,6 +223,7 @@ class DataAgent(Algorithm):
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         self.overwrite = overwrite
         self._signals_fn = signals
+        self._nonfinite = NonfiniteWatch(on_nonfinite)
         self._arguments = {
             "ratio": ratio,
             "preset": preset,
@@ -218,6 +232,7 @@ class DataAgent(Algorithm):
             "schedule": schedule,
             "head": head,
             "signals": signals,
+            "on_nonfinite": on_nonfinite,
             "seed": seed,
             "run_dir": run_dir,
             "class_names": class_names,
@@ -229,7 +244,12 @@ class DataAgent(Algorithm):
         self._attachment: Attachment | None = None
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{k}={v!r}" for k, v in self._arguments.items() if v is not None)
+        # A function by its name: its own repr is an address, another one in each process.
+        given = ", ".join(
+            f"{name}={getattr(value, '__qualname__', None) or repr(value)}"
+            for name, value in self._arguments.items()
+            if value is not None
+        )
         return f"{type(self).__name__}({given})"
 
     # ------------------------------------------------------------------ events
@@ -342,7 +362,6 @@ class DataAgent(Algorithm):
         row = self._describe_epoch(state, epoch)
         self._select(state)
         row |= self._communication(state, before_epoch_end)
-        state.dataloader_len = -1
         self._journal.open_row(row)
         facts = row | {f"ppo/{name}": value for name, value in row["ppo"].items()}
         logger.log_metrics(
@@ -360,7 +379,9 @@ class DataAgent(Algorithm):
 
     def _epoch_checkpoint(self, state: State, logger: Logger) -> None:
         # After the evaluators of the epoch's end, before the checkpoint is written.
-        del state, logger
+        del logger
+        # Composer keeps the length. Not at EPOCH_END: loggers still tell of the epoch that ended.
+        state.dataloader_len = -1
         self._journal.write(self._ledger_columns())
 
     def _fit_end(self, state: State, logger: Logger) -> None:
@@ -370,6 +391,7 @@ class DataAgent(Algorithm):
             epoch = int(state.timestamp.epoch)
             visits = self._visits.peek()  # another fit() may go on, and learn from them
             if visits is not None:
+                visits = self._sound(visits)
                 self._record(visits, self._agreement(visits), None, epoch)
             self._journal.open_row(self._describe_epoch(state, epoch))
             self._journal.write(self._ledger_columns())
@@ -604,6 +626,7 @@ class DataAgent(Algorithm):
                 entropy=entropy,
                 max_prob=max_prob,
                 label=label,
+                nonfinite=signals.nonfinite,
                 features=loss.new_empty(len(loss), 0) if features is None else features,
             )
         )
@@ -625,6 +648,7 @@ class DataAgent(Algorithm):
         visits = self._visits.take()
         if visits is None:
             return
+        visits = self._sound(visits)
         agreement = self._agreement(visits)
         score, state, action = None, None, None
         if self._learner is not None:
@@ -634,23 +658,38 @@ class DataAgent(Algorithm):
             if self._scores_at_visit:
                 sampled = self.settings.score == "sample"
                 score = action.action if sampled else self._learner.score(state)
+                score = self._keep_score(visits, score)
         rows = self._record(visits, agreement, score, epoch)
         aim = self._aims(rows)
-        self._journal.facts.add(loss=visits.loss, entropy=visits.entropy)
+        facts = self._journal.facts
+        facts.add(where=~visits.nonfinite, loss=visits.loss, entropy=visits.entropy)
+        facts.add(nonfinite=visits.nonfinite)
         if self._learner is None or state is None or action is None:
             return
         mine = torch.from_numpy(aim[rows.rank == collectives.rank()]).to(self._device)
         stats, reward = self._learner.learn(state, action, mine)
-        self._journal.facts.add(reward=reward)
-        self._journal.facts.add_actions(action.action)
-        self._journal.facts.add(**{f"ppo_{name}": value for name, value in vars(stats).items()})
+        facts.add(reward=reward, updates=torch.ones(()))
+        facts.add_actions(action.action)
+        facts.add(**{f"ppo_{name}": value for name, value in vars(stats).items()})
         self._ranks.check_same("agent after the update", self._learner.digest())
+
+    def _sound(self, visits: Visits) -> Visits:
+        """The visits, those that were not finite with what was known of their samples before."""
+        known = torch.from_numpy(self.ledger.last_visits(visits.ids.numpy())).to(self._device)
+        return visits.or_else(*known)
 
     def _agreement(self, visits: Visits) -> Tensor:
         """Running agreement of model and label after the visits, ``[M]``."""
         before = visits.before.to(self._device, non_blocking=True)
         target_prob = (-visits.loss).exp().clamp(0.0, 1.0)
-        return update_agreement(before, target_prob, visits.max_prob)
+        after = update_agreement(before, target_prob, visits.max_prob)
+        return torch.where(visits.nonfinite, before, after)
+
+    def _keep_score(self, visits: Visits, score: Tensor) -> Tensor:
+        """The scores, but the last visit's where this one was not finite and there is one."""
+        assert self.ledger.score is not None
+        last = torch.from_numpy(self.ledger.score[visits.ids.numpy()]).to(self._device)
+        return torch.where(visits.nonfinite & last.isfinite(), last, score)
 
     def _record(
         self, visits: Visits, agreement: Tensor, score: Tensor | None, epoch: int
@@ -662,7 +701,10 @@ class DataAgent(Algorithm):
         rows = self._ranks.all_gather_rows(columns)
         order = np.argsort(rows.columns["step"], kind="stable")
         columns = {name: column[order] for name, column in rows.columns.items()}
-        recorded = {name: column for name, column in columns.items() if name != "step"}
+        recorded = dict(columns)
+        del recorded["step"]
+        nonfinite = recorded.pop("nonfinite")
+        self._nonfinite.hear(columns["ids"][nonfinite], epoch)
         self.ledger.record(recorded.pop("ids"), epoch, **recorded)
         return GatheredRows(columns, rows.rank[order])
 
@@ -816,6 +858,8 @@ class DataAgent(Algorithm):
         chosen = np.bincount(label[known & self._mask], minlength=classes)
         total = np.bincount(label[known], minlength=classes)
         samples = int(state.timestamp.sample)
+        nonfinite = int(means.get("nonfinite", 0))
+        self._nonfinite.end_epoch(nonfinite if collectives.rank() == 0 else 0, epoch)
         return {
             "epoch": epoch,
             "streaming_epoch": self._streaming_epoch,
@@ -832,6 +876,12 @@ class DataAgent(Algorithm):
             "uncertainty": means.get("uncertainty"),
             "reward_weight": means.get("reward_weight"),
             "reward": means.get("reward"),
+            "nonfinite": nonfinite,
+            "updates": (
+                None
+                if self._learner is None
+                else round(means.get("updates", 0) / collectives.world_size())
+            ),
             "flagged": int(self.ledger.flagged.sum()),
             "coverage": self.ledger.coverage(),
             "churn": self._churn,

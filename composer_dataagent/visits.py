@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Visits:
         entropy (Tensor): float32.
         max_prob (Tensor): float32.
         label (Tensor): int64, -1 where unknown.
+        nonfinite (Tensor): bool, whether the visit said nothing, see ``Signals``.
         features (Tensor): ``[B, F]`` float32; F is 0 where the agent does not look at them.
     """
 
@@ -38,6 +39,7 @@ class Visits:
     entropy: Tensor
     max_prob: Tensor
     label: Tensor
+    nonfinite: Tensor
     features: Tensor
 
     def __len__(self) -> int:
@@ -52,6 +54,24 @@ class Visits:
         """
         return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
+    def or_else(self, loss: Tensor, entropy: Tensor, max_prob: Tensor) -> Visits:
+        """The same, but what an earlier visit said where this one was not finite.
+
+        An overflow says that a step went wrong, nothing about the samples in it: what is known of
+        them still holds.
+
+        Args:
+            loss (Tensor): ``[B]`` float32, finite.
+            entropy (Tensor): ``[B]`` float32, finite.
+            max_prob (Tensor): ``[B]`` float32, finite.
+        """
+        return replace(
+            self,
+            loss=torch.where(self.nonfinite, loss, self.loss),
+            entropy=torch.where(self.nonfinite, entropy, self.entropy),
+            max_prob=torch.where(self.nonfinite, max_prob, self.max_prob),
+        )
+
     def on_host(self) -> dict[str, NDArray]:
         """All columns but the features, as arrays."""
         loss, entropy, max_prob = (
@@ -63,6 +83,7 @@ class Visits:
             "loss": loss,
             "entropy": entropy,
             "max_prob": max_prob,
+            "nonfinite": self.nonfinite.cpu().numpy(),
             "label": self.label.cpu().numpy().astype(np.int32),
         }
 

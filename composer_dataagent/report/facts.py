@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 ACTION_BINS = 20
+# What happened so often, rather than how large it was on average.
+COUNTS = ("nonfinite", "updates")
 
 
 class EpochFacts:
@@ -26,13 +28,18 @@ class EpochFacts:
         self._bins = torch.arange(ACTION_BINS, device=device)
         self._histogram = torch.zeros(ACTION_BINS, dtype=torch.float64, device=device)
 
-    def add(self, **values: Tensor) -> None:
-        """Add per-sample tensors ``[B]`` or per-batch ones ``[]`` to the sums of their names."""
+    def add(self, where: Tensor | None = None, **values: Tensor) -> None:
+        """Add per-sample tensors ``[B]`` or per-batch ones ``[]`` to the sums of their names.
+
+        Args:
+            where (Tensor | None): Bool, which samples count. Default: all.
+            **values (Tensor): By name.
+        """
         for name, value in values.items():
             value = value.detach().to(self._device, torch.float64)
-            entry = torch.stack(
-                [value.sum(), value.square().sum(), torch.full_like(value, 1.0).sum()]
-            )
+            counted = torch.full_like(value, 1.0) if where is None else where.to(value)
+            value = value * counted
+            entry = torch.stack([value.sum(), value.square().sum(), counted.sum()])
             self._sums[name] = self._sums[name] + entry if name in self._sums else entry
 
     def add_actions(self, actions: Tensor) -> None:
@@ -45,14 +52,14 @@ class EpochFacts:
     def means(
         self, all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
     ) -> dict[str, float]:
-        """Mean of every name that was added, plus ``action_std``.
+        """Mean of every name that was added (the sum, of those in ``COUNTS``), plus ``action_std``.
 
         Args:
             all_reduce_sum (Callable[[Tensor], Tensor]): Sums a tensor over ranks. Default: the
                 identity (one rank).
 
         Returns:
-            dict[str, float]: Name to mean; NaN where a name has no value on any rank.
+            dict[str, float]: Name to number; NaN where a mean has no value on any rank.
         """
         if not self._sums:
             return {}
@@ -60,6 +67,7 @@ class EpochFacts:
         sums = all_reduce_sum(torch.stack([self._sums[name] for name in names])).cpu()
         means = (sums[:, 0] / sums[:, 2]).tolist()
         result = dict(zip(names, means, strict=True))
+        result |= {name: float(sums[names.index(name), 0]) for name in COUNTS if name in result}
         if "action" in result:
             _, squares, count = sums[names.index("action")].tolist()
             result["action_std"] = max(squares / count - result["action"] ** 2, 0.0) ** 0.5

@@ -113,6 +113,10 @@ def _facts(run: Run) -> dict[str, str]:
         **{name: cells[name] for name in shown},
         "Ever seen": wording.percent(last.get("coverage")),
         "Flagged as mislabelled": wording.count(last.get("flagged")),
+        # Where it never happened, it is not worth a line.
+        "Visits with NaN or infinity": wording.count(
+            sum(n for row in run.rows if (n := wording.number(row.get("nonfinite"))) > 0) or None
+        ),
         "New in the last epoch": wording.percent(last.get("churn")),
     }
     return {name: value for name, value in facts.items() if value != wording.UNKNOWN}

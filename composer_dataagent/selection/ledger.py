@@ -24,6 +24,8 @@ LEDGER_COLUMNS: dict[str, tuple[type, float]] = {
     # torch has no unsigned 16-bit arithmetic worth relying on; 32767 visits are enough
     "visits": (np.int16, 0),
 }
+# What a visit says of a sample.
+KNOWN = ("loss", "entropy", "max_prob")
 # One visit per epoch, counted from 0: neither the epoch nor the number of visits may wrap around.
 MAX_EPOCH = np.iinfo(np.int16).max - 1
 
@@ -138,6 +140,15 @@ class Ledger:
         for name in LEDGER_COLUMNS:
             digest.update(getattr(self, name).data)
         return digest.hexdigest()
+
+    def last_visits(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What is known of some samples: ``[3, B]`` loss, entropy and max_prob.
+
+        Of a sample that was never seen, what :meth:`record` writes for one that said nothing: it is
+        settled (loss and entropy 0, max_prob 1).
+        """
+        known = np.stack([getattr(self, name)[ids] for name in KNOWN])
+        return np.where(np.isnan(known), [[0], [0], [1]], known).astype(np.float32)
 
     def refresh_flags(self) -> None:
         """Recompute :attr:`flagged` from agreement and label."""

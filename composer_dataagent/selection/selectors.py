@@ -86,6 +86,11 @@ class Selector(ABC):
             Selection: Sorted unique ids, and gradient weights if the rule has any.
         """
 
+    def __repr__(self) -> str:
+        # Public attributes are the arguments, as in the settings that a history keeps.
+        arguments = (f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
     def state_dict(self) -> dict[str, Any]:
         """What the rule itself remembers: tensors and builtins only. Default: nothing."""
         return {}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A probability of exactly 0 (masked classes, half precision) has no logarithm; this stands in for
-# it: finite, and beyond any log probability that training meets.
+# A probability of exactly 0 (a masked class) has no logarithm; this stands in for it: finite, and
+# beyond any log probability that training meets.
 LOG_ZERO = -1e4
 
 
@@ -21,13 +21,16 @@ class Signals:
     """What one forward pass says about each sample: on the model's device, detached and finite.
 
     Gradients are cut, dtypes converted, and a sample with a NaN or an infinity among its numbers
-    counts as settled (loss 0, entropy 0, max_prob 1): one NaN would end all learning of the agent.
+    is marked as ``nonfinite`` and gets the numbers of a settled one (loss 0, entropy 0, max_prob
+    1): one NaN would end all learning of the agent.
 
     Attributes:
         loss (Tensor): ``[B]`` float32 loss, cross entropy in nats for classifiers.
         entropy (Tensor): ``[B]`` float32 predictive entropy divided by ``log C``, in [0, 1].
         max_prob (Tensor | None): ``[B]`` float32 probability of the predicted class.
         label (Tensor | None): ``[B]`` int64 class label, -1 where there is none.
+        nonfinite (Tensor): ``[B]`` bool, whether the pass said nothing about the sample. True where
+            a number is NaN or infinite, and where it was given as true.
 
     Raises:
         ValueError: The tensors are not all of one shape ``[B]``.
@@ -37,6 +40,7 @@ class Signals:
     entropy: Tensor
     max_prob: Tensor | None = None
     label: Tensor | None = None
+    nonfinite: Tensor = None  # type: ignore[assignment]  # found out, where it is not given
 
     def __post_init__(self) -> None:
         given = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
@@ -45,12 +49,15 @@ class Signals:
             raise ValueError(
                 f"Signals needs one value per sample: tensors of one shape [B], got {shapes}"
             )
-        label = given.pop("label", None)
+        label, nonfinite = given.pop("label", None), given.pop("nonfinite", None)
         columns = {name: tensor.detach().float() for name, tensor in given.items()}
         finite = torch.stack(list(columns.values())).isfinite().all(dim=0)
+        if nonfinite is not None:
+            finite &= ~nonfinite
         for name, column in columns.items():
             settled = 1.0 if name == "max_prob" else 0.0
             object.__setattr__(self, name, torch.where(finite, column, settled))
+        object.__setattr__(self, "nonfinite", ~finite)
         if label is not None:
             object.__setattr__(self, "label", label.detach().long())
 
@@ -86,6 +93,7 @@ class Signals:
             torch.cat([part.entropy for part in parts]),
             join([part.max_prob for part in parts]),
             join([part.label for part in parts]),
+            torch.cat([part.nonfinite for part in parts]),
         )
 
 
@@ -94,8 +102,8 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
     """Per-sample cross entropy and normalised entropy (paper, Eq. 1 and 3, before normalisation).
 
     One log-softmax in float32, whatever the logits' precision; nothing is read back to the host.
-    The result is always finite: a row with NaN or +inf among its logits (a half-precision overflow,
-    whose step a gradient scaler skips) counts as a uniform prediction.
+    A row with NaN or +inf among its logits (a half-precision overflow, whose step a gradient scaler
+    skips), or with -inf at its label, whose loss is infinite, is marked as ``nonfinite``.
 
     Args:
         logits (Tensor): ``[B, C]`` floating point, C >= 2. Classes masked with -inf are fine.
@@ -104,7 +112,7 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
             that torch's cross entropy ignores, makes its sample count as settled, without a label.
 
     Returns:
-        Signals: All four columns.
+        Signals: All columns.
 
     Raises:
         ValueError: The shapes or the targets' dtype are not as above.
@@ -114,24 +122,24 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
     _check_shapes(logits, targets)
     classes = logits.shape[1]
     log_prob = logits.float().log_softmax(dim=1)
-    log_prob = log_prob.nan_to_num(nan=-math.log(classes), neginf=LOG_ZERO)
+    # A class that is impossible has no part in a sum of p log p. NaN stays: Signals looks for it.
+    summand = log_prob.clamp(min=LOG_ZERO)
     prob = log_prob.exp()
+    entropy = (-(prob * summand).sum(dim=1) / math.log(classes)).clamp(0.0, 1.0)  # rounding
+    max_prob = prob.amax(dim=1)
     if targets.dim() == 1:
-        inside = (targets >= 0) & (targets < classes)
-        label = torch.where(inside, targets.long(), -1)
+        ignored = (targets < 0) | (targets >= classes)
+        label = torch.where(ignored, -1, targets.long())
         loss = -log_prob.gather(1, label.clamp(min=0)[:, None]).squeeze(1)
-        loss = torch.where(inside, loss, torch.nan)  # settled, see Signals
+        # Settled, unless the row itself is broken: its entropy then still is NaN.
+        loss = torch.where(ignored, 0.0, loss)
+        entropy = torch.where(ignored, 0.0 * entropy, entropy)
+        max_prob = torch.where(ignored, 1.0, max_prob)
     else:
-        label = targets.argmax(dim=1)
-        loss = -(targets.float() * log_prob).sum(dim=1)
-    entropy = -(prob * log_prob).sum(dim=1) / math.log(classes)
-    return Signals(
-        loss=loss,
-        # Rounding may step over the ends.
-        entropy=entropy.clamp(0.0, 1.0),
-        max_prob=prob.amax(dim=1),
-        label=label,
-    )
+        label = torch.where(targets.isnan().any(dim=1), -1, targets.argmax(dim=1))
+        weighted = torch.where(targets == 0, 0.0, targets.float() * log_prob)
+        loss = -weighted.sum(dim=1)
+    return Signals(loss=loss, entropy=entropy, max_prob=max_prob, label=label)
 
 
 def _check_shapes(logits: Tensor, targets: Tensor) -> None:

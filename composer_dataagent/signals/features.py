@@ -114,7 +114,7 @@ class FeatureHook:
         """Hand over the embedding that was caught last, and forget it.
 
         Returns:
-            Tensor: ``[B, F]`` float32, detached; NaN and infinities replaced by 0.
+            Tensor: ``[B, F]`` float32, detached; NaN and infinities as they are.
 
         Raises:
             RuntimeError: Nothing was caught since the last time.
@@ -128,8 +128,6 @@ class FeatureHook:
                 "the first (compiled) forward pass? Name another one with DataAgent(head=...)."
             )
         self._features = None
-        # As for signals: an overflow in half precision must not reach the agent's weights.
-        features = features.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         if features.dim() != 2 or features.shape[1] != self.feature_dim:
             raise ValueError(
                 f"The head's input is {list(features.shape)}, not one vector of "

@@ -67,6 +67,10 @@ class Mixing:
         inverse = self._inverse.to(partner.device, non_blocking=True)
         return self.own * own + (1 - self.own) * partner[inverse]
 
+    def any_of(self, own: Tensor, partner: Tensor) -> Tensor:
+        """Whether either of a sample's two rows has it, ``[B]`` bool; see :meth:`of_samples`."""
+        return own | partner[self._inverse.to(partner.device, non_blocking=True)]
+
     def of_rows(self, weights: Tensor) -> Tensor:
         """From weights of samples to weights of rows: the mean over the two that are in a row.
 
@@ -111,6 +115,7 @@ def own_shares(signals_fn: SignalsFn, outputs: Any, batch: Any, mixing: Mixing) 
         entropy=mixing.of_samples(own.entropy, partner.entropy),
         max_prob=max_prob,
         label=own.label,
+        nonfinite=mixing.any_of(own.nonfinite, partner.nonfinite),
     )
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -62,15 +63,21 @@ class BatchReader:
             slice: Which rows of the whole batch it is.
         """
         if not self._complete:
-            features = None
-            if self.hook is not None:
-                self.hook.disable()
-                features = self.hook.take()
             if mixing is None:
                 signals = self.signals_fn(outputs, batch)
             else:
                 signals = own_shares(self.signals_fn, outputs, batch, mixing)
-                features = None if features is None else mixing.of_samples(features, features)
+            features = None
+            if self.hook is not None:
+                self.hook.disable()
+                features = self.hook.take()
+                broken = ~features.isfinite().all(dim=1)
+                # One NaN in a state would end all learning of the agent.
+                features = torch.where(broken[:, None], 0.0, features)
+                if mixing is not None:
+                    features = mixing.of_samples(features, features)
+                    broken = mixing.any_of(broken, broken)
+                signals = replace(signals, nonfinite=signals.nonfinite | broken)
             self._parts.append((signals, features))
         start = self._rows
         self._rows += len(self._parts[self._microbatch][0])
@@ -85,7 +92,8 @@ class BatchReader:
 
         Returns:
             tuple[Signals, Tensor | None] | None: Signals and features ``[B, F]`` of the batch; None
-            if an earlier pass gave them.
+            if an earlier pass gave them. A sample with a NaN or an infinity among its features has
+            0 for all of them, and is marked in ``Signals.nonfinite``.
 
         Raises:
             RuntimeError: The model saw another number of samples than were served.

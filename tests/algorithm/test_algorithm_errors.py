@@ -53,6 +53,7 @@ class NoStep(Callback):
         ({"update_interval": True}, r"update_interval=True"),
         ({"schedule": 5}, r"schedule=5.*function"),
         ({"signals": 5}, r"signals=5.*function"),
+        ({"on_nonfinite": "ignore"}, r"on_nonfinite='ignore'.*skip.*raise"),
         ({"head": 5, "state": "features"}, r"head=5.*text"),
         ({"run_dir": 5}, r"run_dir=5.*text"),
         ({"selector": {"name": "loss", "explore": "x"}}, r"explore='x'"),

@@ -117,6 +117,7 @@ def build_trainer(
 ) -> Trainer:
     model = model or make_model()
     kwargs.setdefault("max_duration", f"{epochs}ep")
+    kwargs.setdefault("progress_bar", False)
     kwargs.setdefault("schedulers", CosineAnnealingScheduler())
     kwargs.setdefault("optimizers", torch.optim.Adam(model.parameters(), lr=3e-3))
     return Trainer(
@@ -125,7 +126,6 @@ def build_trainer(
         algorithms=algorithms,
         callbacks=list(callbacks),
         device="cpu",
-        progress_bar=False,
         seed=7,
         **kwargs,
     )

@@ -29,9 +29,10 @@ FLOORS: dict[str, set[str]] = {
     "random_state": set(),
     "visits": set(),
     "journal": {"report"},
+    "nonfinite": set(),
     "algorithm": WINGS
     | {"checks", "collectives", "version", "learning_rate", "presets", "visits", "journal"}
-    | {"random_state", "companions"},
+    | {"random_state", "companions", "nonfinite"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},

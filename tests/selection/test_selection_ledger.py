@@ -99,6 +99,15 @@ def test_numbers_that_are_not_finite_are_remembered_as_zero() -> None:
     assert ledger.loss.tolist() == ledger.entropy.tolist() == [0, 0, 0, 2]
 
 
+def test_the_last_visits_are_finite_whatever_was_seen() -> None:
+    ledger = Ledger(3)
+    visit = {"loss": [2.0], "entropy": [0.5], "max_prob": [0.25], "agreement": [0.75]}
+    ledger.record(np.array([1]), 0, **{k: np.array(v, np.float32) for k, v in visit.items()})
+    known = ledger.last_visits(np.array([2, 1]))
+    assert known.dtype == np.float32
+    np.testing.assert_array_equal(known.T, [[0, 0, 1], [2, 0.5, 0.25]])
+
+
 def test_a_score_is_kept_only_while_there_is_a_place_for_it() -> None:
     ledger = Ledger(2)
     visit = np.array([0.5])

@@ -121,10 +121,36 @@ def test_masked_classes_count_as_impossible() -> None:
     targets = torch.tensor([2, 1])
     signals = classification_signals(logits, targets)
     assert_is_reference(signals, logits.clamp(min=-1e30), targets)
-    wrong = classification_signals(logits, torch.tensor([1, 0]))
-    assert (wrong.loss > 1000).all() and torch.isfinite(wrong.loss).all()
+    assert not signals.nonfinite.any()
     soft = classification_signals(logits, torch.tensor([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]]))
-    assert torch.isfinite(soft.loss).all() and soft.loss[1] == 0
+    assert not soft.nonfinite.any() and soft.loss[0] > 0 and soft.loss[1] == 0
+
+
+@pytest.mark.parametrize(
+    "targets", [torch.tensor([1, 0]), torch.tensor([[0.5, 0.5, 0], [1, 0, 0]])]
+)
+def test_an_infinite_loss_is_marked(targets: Tensor) -> None:
+    """The label is a class that the model holds to be impossible."""
+    logits = torch.tensor([[1.0, -torch.inf, 2.0], [-torch.inf, 0.0, -torch.inf]])
+    signals = classification_signals(logits, targets)
+    assert signals.nonfinite.all() and (signals.loss == 0).all()
+
+
+def test_an_ignored_label_is_settled_and_not_marked() -> None:
+    logits = torch.tensor([[0.5, 1.5, -1.0], [0.5, 1.5, -1.0], [torch.nan, 0.0, 0.0]])
+    signals = classification_signals(logits, torch.tensor([-100, 1, -100]))
+    assert signals.nonfinite.tolist() == [False, False, True]
+    assert signals.max_prob is not None and signals.label is not None
+    for row in (0, 2):
+        assert signals.loss[row] == signals.entropy[row] == 0 and signals.max_prob[row] == 1
+    assert signals.label.tolist() == [-1, 1, -1]
+
+
+def test_a_soft_target_that_is_not_finite_has_no_label() -> None:
+    targets = torch.tensor([[0.2, 0.8], [torch.nan, 0.1]])
+    signals = classification_signals(torch.zeros(2, 2), targets)
+    assert signals.nonfinite.tolist() == [False, True]
+    assert signals.label is not None and signals.label.tolist() == [1, -1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -133,16 +159,15 @@ def test_masked_classes_count_as_impossible() -> None:
     [[torch.nan, 0.0, 0.0], [torch.inf, 0.0, 1.0], [torch.inf, torch.inf, 0.0], [-torch.inf] * 3],
     ids=str,
 )
-def test_a_row_that_overflowed_counts_as_uniform_and_spoils_no_other(
+def test_a_row_that_overflowed_is_marked_and_spoils_no_other(
     broken: list[float], dtype: torch.dtype
 ) -> None:
     sound = [0.5, 1.5, -1.0]
     logits = torch.tensor([sound, broken, sound], dtype=dtype)
     signals = classification_signals(logits, torch.tensor([0, 1, 0]))
-    assert signals.loss[1].item() == pytest.approx(math.log(3))
-    assert signals.entropy[1].item() == pytest.approx(1.0)
-    assert signals.max_prob is not None
-    assert signals.max_prob[1].item() == pytest.approx(1 / 3)
+    assert signals.nonfinite.tolist() == [False, True, False]
+    assert signals.loss[1] == signals.entropy[1] == 0
+    assert signals.max_prob is not None and signals.max_prob[1] == 1
     alone = classification_signals(logits[:1], torch.tensor([0]))
     for name in COLUMNS:
         column = getattr(signals, name)
@@ -183,6 +208,7 @@ def test_a_users_own_numbers_are_detached_converted_and_finite() -> None:
     assert signals.max_prob is not None and signals.label is not None
     assert signals.max_prob.tolist() == [0.5, 1, 1, 1]  # the whole sample says nothing
     assert signals.label.tolist() == [1, 2, 3, 4] and signals.label.dtype == torch.int64
+    assert signals.nonfinite.tolist() == [False, True, True, True]
     for name in COLUMNS:
         column = getattr(signals, name)
         assert column.dtype == torch.float32 and not column.requires_grad
@@ -195,7 +221,18 @@ def test_the_label_has_a_probability_whatever_the_loss() -> None:
     assert Signals(loss, torch.zeros(3)).target_prob.tolist() == [1, 1, 0]
 
 
-@pytest.mark.parametrize("name", ["entropy", "max_prob", "label"])
+def test_what_is_not_finite_is_marked() -> None:
+    given_as_true = torch.tensor([False, False, True])
+    signals = Signals(
+        torch.tensor([1.0, torch.nan, 3.0]), torch.full((3,), 0.5), nonfinite=given_as_true
+    )
+    assert signals.nonfinite.tolist() == [False, True, True]
+    assert signals.loss.tolist() == [1, 0, 0] and signals.max_prob is None
+    joined = Signals.cat([signals, signals])
+    assert joined.nonfinite.tolist() == 2 * [False, True, True]
+
+
+@pytest.mark.parametrize("name", ["entropy", "max_prob", "label", "nonfinite"])
 @pytest.mark.parametrize("shape", [(4, 1), (3,), ()])
 def test_columns_of_another_shape_are_refused(name: str, shape: tuple[int, ...]) -> None:
     columns = {"loss": torch.zeros(4), "entropy": torch.zeros(4), name: torch.zeros(shape)}
