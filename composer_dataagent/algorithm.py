@@ -372,6 +372,21 @@ class DataAgent(Algorithm):
             }
         )
 
+    def _eval_before_all(self, state: State, logger: Logger) -> None:
+        del logger
+        # Evaluators that run at the epoch's end put the training loader back with the length that
+        # they found.
+        if self._attachment is not None and not self._inside_epoch:
+            self._refresh_length(state)
+
+    def _refresh_length(self, state: State) -> None:
+        """Have Composer, which keeps the loader's length, ask for that of the coming epoch.
+
+        Not at EPOCH_END: loggers still tell of the epoch that ended.
+        """
+        if state.dataloader is self._loader:
+            state.dataloader_len = -1
+
     def _eval_end(self, state: State, logger: Logger) -> None:
         del logger
         if self._attachment is not None:
@@ -380,8 +395,7 @@ class DataAgent(Algorithm):
     def _epoch_checkpoint(self, state: State, logger: Logger) -> None:
         # After the evaluators of the epoch's end, before the checkpoint is written.
         del logger
-        # Composer keeps the length. Not at EPOCH_END: loggers still tell of the epoch that ended.
-        state.dataloader_len = -1
+        self._refresh_length(state)
         self._journal.write(self._ledger_columns())
 
     def _fit_end(self, state: State, logger: Logger) -> None:
@@ -424,6 +438,7 @@ class DataAgent(Algorithm):
         Event.AFTER_TRAIN_BATCH: _after_train_batch,
         Event.BATCH_END: _batch_end,
         Event.EPOCH_END: _epoch_end,
+        Event.EVAL_BEFORE_ALL: _eval_before_all,
         Event.EVAL_END: _eval_end,
         Event.EPOCH_CHECKPOINT: _epoch_checkpoint,
         Event.FIT_END: _fit_end,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from composer.core import Callback
 from composer.models import ComposerClassifier
 from digits_run import CLASSES, NUM_SAMPLES, Recorder, StoredDigits, make_loader
 from sound_runs import assert_sound
@@ -109,30 +108,20 @@ def test_classes_that_come_late_and_classes_that_never_come(
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize(
-    ("update_interval", "updates"), [(50, [0, 0, 0]), (20, [0, 1, 0]), (27, [0, 0, 1])]
+    ("update_interval", "updates"), [(50, [1, 1, 1]), (5, [3, 1, 1]), (1, [13, 7, 7])]
 )
-def test_epochs_shorter_than_the_update_interval(
+def test_an_epoch_of_any_length_ends_with_an_update(
     make_trainer: Any, run_dir: str, state: str, update_interval: int, updates: list[int]
 ) -> None:
-    """13, 7 and 7 batches: what an epoch leaves is learned from later, and none of it is lost."""
-
-    class Weights(Callback):
-        def __init__(self) -> None:
-            self.sums: list[float] = []
-
-        def epoch_end(self, state: Any, logger: Any) -> None:
-            policy = agent.state_dict()["learner"]["policy"]
-            self.sums.append(sum(float(w.double().abs().sum()) for w in policy.values()))
+    """13, 7 and 7 batches, cut into equal parts: none is left for the next epoch."""
 
     agent = DataAgent(state=state, run_dir=run_dir, update_interval=update_interval)
-    weights, recorder = Weights(), Recorder()
-    trainer = make_trainer(agent, callbacks=[weights, recorder])
+    recorder = Recorder()
+    trainer = make_trainer(agent, callbacks=[recorder])
     trainer.fit()
     rows = read_run(run_dir).rows
     assert [row["updates"] for row in rows] == updates
-    assert [bool(row["ppo"]) for row in rows] == [count > 0 for count in updates]
-    moved = [a != b for a, b in zip(weights.sums, weights.sums[1:], strict=False)]
-    assert moved == [count > 0 for count in updates[1:]]
+    assert all(row["ppo"] for row in rows)
     assert [len(ids) for ids in recorder.by_epoch()] == [NUM_SAMPLES, HALF, HALF]
     assert [row["nonfinite"] for row in rows] == [0, 0, 0]
     assert_sound(trainer, agent)
