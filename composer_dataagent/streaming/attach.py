@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import sys
 import weakref
@@ -87,7 +88,7 @@ class StreamingAttachment(Attachment):
             TypeError: The ids are not integers.
         """
         upcoming = self.upcoming_epoch()
-        epoch = upcoming if epoch is None else epoch
+        epoch = upcoming if epoch is None else operator.index(epoch)
         mask = to_mask(ids, self.num_samples)
         check_size(mask, self.dataset.num_canonical_nodes)
         record = self._store.publish(mask, epoch)
@@ -105,8 +106,7 @@ class StreamingAttachment(Attachment):
             # A checkpoint in the middle of the running epoch names what it began with.
             self._store.keep(upcoming - 1)
         check_size(mask, self.dataset.num_canonical_nodes)
-        self._store.drop_standing()
-        record = self._store.publish(mask, None)
+        record = self._store.publish_standing(mask)
         self._store.keep_only(range(upcoming - 1, upcoming))
         self._set_length(record.size)
         return record

@@ -50,13 +50,15 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             ids, _ = self.selection_store.read(epoch)
             return generate_work(self, ids, world, epoch, sample_in_epoch)
 
-        def _get_work(self, epoch: int, sample_in_epoch: int) -> NDArray[np.int64]:
-            # Every process checks, and before the barriers inside: where the leader alone fails,
-            # the others wait for it forever.
-            bits, record = self.selection_store.open(epoch)
+        def _check_epoch(self, epoch: int, sample_in_epoch: int) -> None:
+            # Every process for itself: each has a selection, and all are to be the same.
+            _, record = self.selection_store.open(epoch)
             if sample_in_epoch > 0:
                 self._check_resumed(epoch, record)
+
+        def _get_work(self, epoch: int, sample_in_epoch: int) -> NDArray[np.int64]:
             work = super()._get_work(epoch, sample_in_epoch)
+            bits, _ = self.selection_store.open(epoch)
             if not are_set(bits, work[work != -1]).all():
                 raise SelectionCorruptError(
                     f"The leading rank of this node serves samples in epoch {epoch} that this rank "
@@ -82,7 +84,15 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         def _check_resumed(self, epoch: int, record: SelectionRecord) -> None:
             """Refuse to finish an epoch with another selection than it began with."""
             saved = (self.loaded_state() or {}).get("selection")
-            if saved is not None and saved["digest"] != record.digest:
+            if saved is None:
+                if record.size == self.selection_store.num_samples:
+                    return  # as stock code counts, which wrote it perhaps
+                raise SelectionCorruptError(
+                    f"The checkpoint was written in the middle of epoch {epoch} without a "
+                    f"selection, but one of {record.size} samples is published now: select it from "
+                    "the next epoch on, or resume from a checkpoint that was written with it"
+                )
+            if saved["digest"] != record.digest:
                 raise SelectionCorruptError(
                     f"The checkpoint was written in the middle of epoch {epoch} with another "
                     f"selection ({saved['size']} samples, digest {saved['digest'][:12]}) than the "
@@ -113,7 +123,7 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             _, record = self.selection_store.open(epoch)
             ranks = self._parallel_rank_world.num_ranks
             # As streaming pads it. Further on, its leader would fail while the others wait for it.
-            end = record.size + ranks - record.size % ranks
+            end = record.size + -record.size % ranks
             if not 0 <= sample_in_epoch <= end:
                 raise ValueError(
                     f"sample_in_epoch={sample_in_epoch} is not in epoch {epoch}, which serves "

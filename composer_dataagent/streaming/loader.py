@@ -42,7 +42,11 @@ class IdCollate:
         """
         ids = list(self.dataset.recent_ids)[-len(samples) :]
         fetched = samples.copy()
-        batch = self.collate(samples)
+        try:
+            batch = self.collate(samples)
+        except StopIteration as error:
+            # torch would take it for the end of the epoch.
+            raise RuntimeError("The collate_fn raised StopIteration") from error
         return batch, np.array(follow(samples, fetched, ids), np.int64)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -69,7 +70,8 @@ class MapAttachment(Attachment):
     def serve(self, ids: Ids | NDArray[np.bool_], epoch: int | None = None) -> SelectionRecord:
         """See :meth:`Attachment.serve`."""
         upcoming = self.upcoming_epoch()
-        epoch = upcoming if epoch is None else epoch
+        # An exact int: a range looks for any other number one by one.
+        epoch = upcoming if epoch is None else operator.index(epoch)
         record = self._sampler.publish(to_mask(ids, self.num_samples), epoch)
         # The epoch that is running may still have to be finished, see resume_here.
         self._sampler.keep_only(range(upcoming - 1, sys.maxsize))

@@ -151,27 +151,50 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             if not hasattr(barrier, "lock"):  # it cannot be pickled, so it is made late
                 barrier.lock = FileLock(barrier.filelock_path)
             unique, parallel = self._unique_worker_world, self._parallel_worker_world
+            # Whoever fails goes through both barriers first: the others would wait there forever,
+            # and in later epochs too.
+            failure: Exception | None = None
+            plan, shared = None, []
+            try:
+                self._check_epoch(epoch, sample_in_epoch)
+            except Exception as error:
+                failure = error
             if unique.is_local_leader:
                 # The others wait for the plan: nobody downloads, so what is still "preparing" was
                 # left so by a process that was killed, and stock code would wait for it forever.
                 left = np.flatnonzero(self._shard_states.numpy() == _ShardState.PREPARING)
                 for shard_id in left.tolist():
                     self._give_up(shard_id)  # and a file that was not validated yet
-                plan = self._generate_work(parallel, epoch, sample_in_epoch)
-                shared = self._share_work(plan)
+                if failure is None:
+                    try:
+                        plan = self._generate_work(parallel, epoch, sample_in_epoch)
+                        shared = self._share_work(plan)
+                    except Exception as error:
+                        failure = error
                 barrier(unique.workers_per_node)
             else:
                 barrier(unique.workers_per_node)
-                plan, *shared = self._attach_work()
+                try:
+                    plan, *shared = self._attach_work()
+                except FileNotFoundError:
+                    failure = failure or ShortEpochError(
+                        f"The leading process of this node could not plan epoch {epoch}: see its "
+                        "error"
+                    )
             mine = (parallel.node, parallel.rank_of_node, parallel.worker_of_rank)
-            work = plan[mine].flatten().astype(np.int64)
+            work = np.empty(0, np.int64) if plan is None else plan[mine].flatten().astype(np.int64)
             del plan
             barrier(unique.workers_per_node)
             for memory in shared:
                 if memory is not None:
                     memory.cleanup()
+            if failure is not None:
+                raise failure
             self._planned = (epoch, int((work != -1).sum()))
             return work
+
+        def _check_epoch(self, epoch: int, sample_in_epoch: int) -> None:
+            """Raise what keeps this process from running the epoch."""
 
         def _generate_work(self, world: World, epoch: int, sample_in_epoch: int) -> NDArray:
             """The plan of all workers, see streaming's function of this name."""
@@ -181,9 +204,13 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             # Stock code has the plan in memory three times at once.
             shape = np.array(sample_ids.shape, np.int64)
             shape_memory = self._make_shared(EPOCH_SHAPE, shape)
-            return shape_memory, (
-                self._make_shared(EPOCH_DATA, sample_ids) if sample_ids.size else None
-            )
+            if not sample_ids.size:
+                return shape_memory, None
+            try:
+                return shape_memory, self._make_shared(EPOCH_DATA, sample_ids)
+            except BaseException:
+                shape_memory.cleanup()  # whoever tries again makes it anew
+                raise
 
         def _make_shared(self, name: str, content: NDArray) -> SharedMemory:
             memory = SharedMemory(

@@ -137,9 +137,10 @@ class SelectedSampler(Sampler[int]):
         selection = self._selections.get(epoch) or self._selections.get(None)
         if selection is None:
             raise SelectionMissingError(
-                f"No selection was published for epoch {epoch} of the training data. Something "
-                "else iterated over the training DataLoader and so moved its epoch on; all "
-                "samples would be a wrong guess. Give evaluators a DataLoader of their own."
+                f"No selection was published for epoch {epoch} of the training data: after "
+                "attach(), call serve() before iterating. If that was done, something else "
+                "iterated over the training DataLoader and so moved its epoch on; all samples "
+                "would be a wrong guess. Give evaluators a DataLoader of their own."
             )
         return selection
 

@@ -85,16 +85,25 @@ class SelectionStore:
         Args:
             rule (Rule): ``(epoch) -> mask [N]``; it must give the same whoever asks.
         """
-        self.drop_standing()
+        # The new one first: another process may ask at any moment.
+        before = self._marks()
         self._rule = (uuid.uuid4().hex, rule)
         self._mark(self._rule[0]).touch()
+        self._remove([*before, self._path(None)])
 
-    def drop_standing(self) -> None:
-        """Forget the standing selection, or the rule in its place."""
-        self._path(None).unlink(missing_ok=True)
-        for mark in Path(self.folder).glob(self._mark("*").name):
-            mark.unlink(missing_ok=True)
+    def publish_standing(self, mask: NDArray[np.bool_]) -> SelectionRecord:
+        """Publish the selection of all epochs without one of their own, in place of a rule."""
+        record = self.publish(mask, None)
         self._rule = None
+        self._remove(self._marks())
+        return record
+
+    def _marks(self) -> list[Path]:
+        return list(Path(self.folder).glob(self._mark("*").name))
+
+    def _remove(self, paths: list[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     def has_rule(self) -> bool:
         """Whether a rule is in force, and known in this process."""
@@ -102,9 +111,13 @@ class SelectionStore:
 
     def keep(self, epoch: int) -> None:
         """Let an epoch keep the selection it has, whatever becomes the standing one later."""
-        if (self.has_standing() or self.has_rule()) and not self._path(epoch).exists():
+        if self._path(epoch).exists():
+            return
+        if self.has_standing() or self.has_rule():
             bits, record = self.open(epoch)
             self._write(bits, record.size, epoch)
+        else:  # nothing was ever selected: it runs, or ran, with everything
+            self.publish(np.ones(self.num_samples, bool), epoch)
 
     def read(self, epoch: int) -> tuple[NDArray, SelectionRecord]:
         """The sample ids that an epoch serves, sorted.
@@ -135,8 +148,12 @@ class SelectionStore:
             with path.open("rb") as file:
                 record = SelectionRecord(**json.loads(file.readline()))
                 start = file.tell()
-            bits = np.memmap(path, np.uint8, mode="r", offset=start)
+                bits = np.memmap(file, np.uint8, mode="r", offset=start)
             intact = _digest(bits) == record.digest
+        except FileNotFoundError as error:
+            raise SelectionMissingError(
+                f"The selection of streaming epoch {epoch} was removed while it was being read"
+            ) from error
         except (ValueError, TypeError) as error:
             raise SelectionCorruptError(f"The selection file {path} is damaged: {error}") from error
         if not intact or len(bits) != -(-self.num_samples // 8):
@@ -182,8 +199,9 @@ class SelectionStore:
             if path.exists():
                 return path
         raise SelectionMissingError(
-            f"No selection was published for streaming epoch {epoch} (looked in {self.folder}). "
-            "Something else iterated over the training dataset and so moved its epoch on, or "
+            f"No selection was published for streaming epoch {epoch} (looked in {self.folder}): "
+            "after attach(), call select() or serve() before iterating. If that was done, "
+            "something else iterated over the training dataset and so moved its epoch on, or "
             "persistent workers were started before select(per_epoch=...), or the folder was "
             "deleted; all samples would be a wrong guess."
         )

@@ -131,7 +131,7 @@ def test_a_model_that_diverged_spoils_neither_ledger_nor_agent(
 
 @pytest.mark.parametrize(
     ("update_interval", "max_duration", "trained"),
-    [(4, "3ep", 4), (1000, "3ep", FULL), (1000, "3ba", 3)],
+    [(4, "3ep", 5), (1000, "3ep", FULL), (1000, "3ba", 3)],
     ids=["at the next update", "at the epoch's end", "where training stops"],
 )
 def test_it_can_be_an_error(
