@@ -351,6 +351,7 @@ class DataAgent(Algorithm):
         self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
         row = self._describe_epoch(state, epoch)
         self._select(state)
+        state.dataloader_len = -1
         self._journal.open_row(row)
         facts = row | {f"ppo/{name}": value for name, value in row["ppo"].items()}
         logger.log_metrics(
@@ -368,9 +369,7 @@ class DataAgent(Algorithm):
 
     def _epoch_checkpoint(self, state: State, logger: Logger) -> None:
         # After the evaluators of the epoch's end, before the checkpoint is written.
-        del logger
-        # Composer keeps the length. Not at EPOCH_END: loggers still tell of the epoch that ended.
-        state.dataloader_len = -1
+        del state, logger
         self._journal.write(self._ledger_columns())
 
     def _fit_end(self, state: State, logger: Logger) -> None:

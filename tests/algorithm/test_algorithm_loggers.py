@@ -124,7 +124,7 @@ def test_tensorboard(logged: Logged) -> None:
 
 def test_wandb_offline(logged: Logged) -> None:
     # There is no other way to read an offline run than the one that `wandb sync` takes.
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # generated
     from wandb.sdk.internal.datastore import DataStore
 
     (path,) = logged.folder.glob("wandb/offline-run-*/run-*.wandb")
@@ -197,4 +197,4 @@ def test_the_console(make_trainer: Any) -> None:
     text = console.getvalue()
     assert re.findall(r"Train data_agent/selected: (\S+)", text) == ["203.0000", *2 * ["102.0000"]]
     assert re.findall(r"Train data_agent/nonfinite: (\S+)", text) == 3 * ["0.0000"]
-    assert "[batch=13/13]" in text and "enabled_algorithms/DataAgent: true" in text
+    assert "enabled_algorithms/DataAgent: true" in text

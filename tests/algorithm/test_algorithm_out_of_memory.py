@@ -162,8 +162,7 @@ def test_a_run_that_ran_out_of_memory_equals_one_that_did_not(
 
 
 def test_a_device_that_cannot_hold_one_sample_ends_the_run(make_trainer: Any) -> None:
-    memory = SmallMemory((MIDDLE,), "forward")
-    memory.FAILING = 9
+    memory = SmallMemory((MIDDLE,), "forward", failing=9)
     model = make_model()
     model.module.append(memory.layer)  # type: ignore[operator]
     agent = DataAgent()

@@ -19,26 +19,25 @@ MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB (not really)"
 
 
 class SmallMemory(Callback):
-    """Fails the first two attempts at some batches, each in the attempt's last microbatch.
+    """Fails the first attempts at some batches, each in the attempt's last microbatch.
 
-    With batches of 16 these are 16, then 8 + 8, of which the first is done when the second fails;
-    4 + 4 + 4 + 4 is enough.
+    With batches of 16 the first two are 16, then 8 + 8, of which the first is done when the second
+    fails; 4 + 4 + 4 + 4 is enough.
 
     Args:
         batches (Collection[int]): Numbers of the batches, from 0.
         where (str): ``forward`` or ``backward`` pass; ``nowhere`` makes the run that others are
             compared with: its microbatches shrink at the same batches, but without an attempt that
             failed.
+        failing (int): How many attempts fail.
 
     Attributes:
         attempts (dict[int, int]): Batch to how often it was tried.
         layer (nn.Module): To be put at the end of the model.
     """
 
-    FAILING = 2
-
-    def __init__(self, batches: Collection[int], where: str) -> None:
-        self.batches, self.where = batches, where
+    def __init__(self, batches: Collection[int], where: str, failing: int = 2) -> None:
+        self.batches, self.where, self.failing = batches, where, failing
         self.attempts: dict[int, int] = {}
         self.layer = _Layer(self)
         self._rows_left = 0
@@ -52,7 +51,7 @@ class SmallMemory(Callback):
         self._size = len(state.batch[0])
         self.attempts[self._batch] = 0
         if self.where == "nowhere" and self._batch in self.batches:
-            state.device_train_microbatch_size //= 2**self.FAILING
+            state.device_train_microbatch_size //= 2**self.failing
 
     def before_train_batch(self, state: Any, logger: Any) -> None:
         self.attempts[self._batch] += 1
@@ -65,7 +64,7 @@ class SmallMemory(Callback):
 
     def check(self, where: str) -> None:
         """Raise where it is time to."""
-        due = self._batch in self.batches and self.attempts[self._batch] <= self.FAILING
+        due = self._batch in self.batches and self.attempts[self._batch] <= self.failing
         if due and where == self.where and self._rows_left == 0:
             raise RuntimeError(MESSAGE)
 
