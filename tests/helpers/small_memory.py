@@ -19,16 +19,17 @@ MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB (not really)"
 
 
 class SmallMemory(Callback):
-    """Fails the first two attempts at some batches, each in the attempt's last microbatch.
+    """Fails the first attempts at some batches, each in the attempt's last microbatch.
 
-    With batches of 16 these are 16, then 8 + 8, of which the first is done when the second fails;
-    4 + 4 + 4 + 4 is enough.
+    With batches of 16 the first two are 16, then 8 + 8, of which the first is done when the second
+    fails; 4 + 4 + 4 + 4 is enough.
 
     Args:
         batches (Collection[int]): Numbers of the batches, from 0.
         where (str): ``forward`` or ``backward`` pass; ``nowhere`` makes the run that others are
             compared with: its microbatches shrink at the same batches, but without an attempt that
             failed.
+        failing (int): How many attempts fail.
 
     Attributes:
         attempts (dict[int, int]): Batch to how often it was tried.

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -273,3 +274,13 @@ def test_thumbnails_in_the_page_are_those_that_were_written(tmp_path: Path) -> N
     visits = np.array([run.ledger["visits"][i] for i in (*most, *least)])
     captions = [text for text in page.texts["figcaption"] if "id " in text]
     assert [int(text.split(" visit")[0].split()[-1]) for text in captions] == visits.tolist()
+
+
+@pytest.mark.parametrize(("counts", "shown"), [([0, 3, None, 2], ["5"]), ([0, 0], []), (["x"], [])])
+def test_visits_that_were_not_finite_are_told(
+    tmp_path: Path, counts: list[Any], shown: list[str]
+) -> None:
+    rows = [{"epoch": epoch, "nonfinite": count} for epoch, count in enumerate(counts)]
+    page = ParsedPage(write_page([make_run("data_agent", rows)], tmp_path / "page.html"))
+    facts = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
+    assert [facts[name] for name in facts if "NaN" in name] == shown
