@@ -48,7 +48,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 SAMPLES = 8 * dist.get_world_size()  # two batches of 4 on each rank
 TIMES = {"seconds", "agent_seconds"}
-ONE_RANK = "on several ranks, DataAgent resumes from an epoch's end"
 
 
 def make_images() -> Any:
@@ -107,10 +106,6 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without a GPU, a test that asks for one runs anyway."""
-    for item in items:
-        ours = any(f"-{name}]" in item.name for name in SETTINGS)
-        if ours and "resumption" in item.name and dist.get_world_size() > 1:
-            item.add_marker(pytest.mark.xfail(reason=ONE_RANK, raises=RuntimeError, strict=True))
     if torch.cuda.is_available():
         return
     for item in items:
