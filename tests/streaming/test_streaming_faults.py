@@ -68,7 +68,7 @@ def test_an_iteration_from_elsewhere_moves_the_epoch_on(shards: str) -> None:
     attachment, loader = make_attached(shards)
     attachment.serve(range(40))
     next(iter(attachment.dataset))
-    assert_fails(loader, SelectionMissingError, r"streaming epoch 1 .*Something else iterated")
+    assert_fails(loader, SelectionMissingError, r"streaming epoch 1 .*something else iterated")
 
 
 def flip_a_bit(path: Path) -> None:
