@@ -168,7 +168,13 @@ class StreamingAttachment(Attachment):
         self._set_length(self.dataset.resume_here(sample_in_epoch).size)
 
     def resume_at(self, epoch: int, sample_in_epoch: int) -> None:
-        """Nothing to do: Composer gave the dataset its own state, which has the place."""
+        """See :meth:`Attachment.resume_at`; Composer gave the dataset its own state before.
+
+        The caller's checkpoint has the selection too, and it may be the only one: sharded
+        checkpoints restore what the state of the new run's dataset had, which was not attached yet.
+        """
+        del epoch, sample_in_epoch
+        self.dataset.take_on_trust()
 
     def _set_length(self, size: int) -> None:
         self.dataset.epoch_size = size

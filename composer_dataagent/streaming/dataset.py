@@ -83,8 +83,10 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 
         def _check_resumed(self, epoch: int, record: SelectionRecord) -> None:
             """Refuse to finish an epoch with another selection than it began with."""
-            saved = (self.loaded_state() or {}).get("selection")
+            saved = (self.loaded_state() or {}).get("selection", _NOTHING)
             if saved is None:
+                return  # see take_on_trust
+            if saved == _NOTHING:
                 if record.size == self.selection_store.num_samples:
                     return  # as stock code counts, which wrote it perhaps
                 raise SelectionCorruptError(
@@ -105,10 +107,18 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             try:
                 _, record = self.selection_store.open(state["epoch"])
             except SelectionMissingError:
-                if state["sample_in_epoch"] == 0:
-                    return state  # nothing is served of it yet; it can still be selected
-                raise
+                if state["sample_in_epoch"] > 0:
+                    raise
+                # Nothing is served of it yet; it can still be selected. The key is there all the
+                # same: sharded checkpoints load only what the new run's own state has.
+                return {**state, "selection": _NOTHING}
             return {**state, "selection": _brief(record)}
+
+        def take_on_trust(self) -> None:
+            """Resume with whatever is selected next, if the loaded state names no selection."""
+            state = self.loaded_state()
+            if state is not None and "selection" not in state:
+                self.load_state_dict({**state, "selection": None})
 
         def resume_here(self, sample_in_epoch: int) -> SelectionRecord:
             """See :meth:`Attachment.resume_here`; gives what the epoch serves."""
@@ -149,6 +159,10 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 def is_selective(dataset: StreamingDataset) -> bool:
     """Whether the dataset was made selective."""
     return hasattr(type(dataset), "resume_here")
+
+
+# In place of a selection that is still to be made.
+_NOTHING = {"size": -1, "digest": ""}
 
 
 def _brief(record: SelectionRecord) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_state_and_checkpoint_show_it(make_trainer: Any, tmp_path: Path) -> None
     trainer.fit()
     ((name, after),) = trainer.state.state_dict()["algorithms"]
     assert name == "DataAgent" and after["repr"] == repr(agent)
-    assert after["num_samples"] == len(after["ledger"]["loss"]) == len(agent.ledger)
+    assert len(after["ledger"]["loss"]) == len(agent.ledger)
 
     saved = torch.load(tmp_path / "ep2-ba20-rank0.pt", weights_only=False)
     ((name, state),) = saved["state"]["algorithms"]
