@@ -103,9 +103,24 @@ def run(folder: str, ranks: int, workers: int, number: int, until: random.Random
             process.kill()  # where it has no group of its own yet
     for process in processes:
         process.join()
+    if until is not None:
+        release_folders(folder)
+    for process in processes:
         if until is None and process.exitcode:
             said = "\n".join(path.read_text() for path in Path(folder).glob("*.txt"))
             raise SystemExit(f"{said}\nA rank ended with exit code {process.exitcode}")
+
+
+def release_folders(folder: str) -> None:
+    """Let the next run use the folder of one that was killed before it had its file locks.
+
+    Streaming refuses a folder that another run has. The resource tracker of a killed run removes
+    the entry; but that of these ranks is their launcher's, which lives on.
+    """
+    for entry in Path("/dev/shm").glob("*_locals"):
+        with contextlib.suppress(OSError):  # another user's, or gone
+            if folder.encode() in entry.read_bytes():
+                entry.unlink()
 
 
 def count(folder: str, ranks: int) -> dict[str, int]:

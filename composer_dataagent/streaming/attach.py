@@ -7,12 +7,12 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
+import resource
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,21 @@ from torch.utils.data import DataLoader
 
 from composer_dataagent import collectives
 from composer_dataagent.streaming.attachment import Attachment, Ids, to_mask
-from composer_dataagent.streaming.dataset import is_selective, selective
+from composer_dataagent.streaming.dataset import is_selective, names_in_the_way, selective
 from composer_dataagent.streaming.folders import make_folder, remove_folder
 from composer_dataagent.streaming.index_check import check_index
-from composer_dataagent.streaming.loader import IdCollate, beside, check_loader
+from composer_dataagent.streaming.loader import (
+    IdCollate,
+    beside,
+    check_loader,
+    refuse_workers_that_know_nothing,
+)
 from composer_dataagent.streaming.map_style import attach_map_style, is_map_style
 from composer_dataagent.streaming.planning import BATCHING_METHODS
 from composer_dataagent.streaming.reading import speed_up
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
+
+_FILES_FOR_ALL_ELSE = 256
 
 
 class StreamingAttachment(Attachment):
@@ -84,16 +91,12 @@ class StreamingAttachment(Attachment):
             SelectionRecord: Epoch, size and digest.
 
         Raises:
-            ValueError: No id, one twice, one outside the data set, or fewer than canonical nodes.
+            ValueError: No id, one twice, or one outside the data set.
             TypeError: The ids are not integers.
         """
         upcoming = self.upcoming_epoch()
         epoch = upcoming if epoch is None else operator.index(epoch)
-        mask = to_mask(ids, self.num_samples)
-        check_size(mask, self.dataset.num_canonical_nodes)
-        record = self._store.publish(mask, epoch)
-        if epoch == upcoming:
-            self._set_length(record.size)
+        record = self._store.publish(to_mask(ids, self.num_samples), epoch)
         # The epoch that is running may still be read, by late workers or for a checkpoint.
         self._store.keep_only(range(upcoming - 1, sys.maxsize))
         return record
@@ -105,10 +108,8 @@ class StreamingAttachment(Attachment):
         if upcoming > 0:
             # A checkpoint in the middle of the running epoch names what it began with.
             self._store.keep(upcoming - 1)
-        check_size(mask, self.dataset.num_canonical_nodes)
         record = self._store.publish_standing(mask)
         self._store.keep_only(range(upcoming - 1, upcoming))
-        self._set_length(record.size)
         return record
 
     def serve_by_rule(self, rule: Callable[[int], Ids | NDArray[np.bool_]]) -> None:
@@ -126,7 +127,7 @@ class StreamingAttachment(Attachment):
             TypeError: Likewise.
         """
         upcoming = self.upcoming_epoch()
-        mask_of = _MaskOf(rule, self.num_samples, self.dataset.num_canonical_nodes)
+        mask_of = _MaskOf(rule, self.num_samples)
         mask_of(upcoming)  # what is wrong with it shows now
         if upcoming > 0:
             self._store.keep(upcoming - 1)
@@ -154,6 +155,7 @@ class StreamingAttachment(Attachment):
         Raises:
             IndexError: No such sample.
         """
+        self.dataset.validate_shard_of(sample_id)
         return StreamingDataset.get_item(self.dataset, sample_id)
 
     def resume_here(self, sample_in_epoch: int) -> None:
@@ -165,7 +167,7 @@ class StreamingAttachment(Attachment):
         :meth:`upcoming_epoch` and ``len()`` are those of the unfinished epoch. For arguments and
         errors see :meth:`Attachment.resume_here`.
         """
-        self._set_length(self.dataset.resume_here(sample_in_epoch).size)
+        self.dataset.resume_here(sample_in_epoch)
 
     def resume_at(self, epoch: int, sample_in_epoch: int) -> None:
         """See :meth:`Attachment.resume_at`; Composer gave the dataset its own state before.
@@ -176,10 +178,6 @@ class StreamingAttachment(Attachment):
         del epoch, sample_in_epoch
         self.dataset.take_on_trust()
 
-    def _set_length(self, size: int) -> None:
-        self.dataset.epoch_size = size
-        self.dataset.length = ceil(size / self.dataset._parallel_rank_world.num_ranks)
-
 
 @dataclass(frozen=True)
 class _MaskOf:
@@ -187,26 +185,9 @@ class _MaskOf:
 
     rule: Callable[[int], Ids | NDArray[np.bool_]]
     num_samples: int
-    canonical_nodes: int
 
     def __call__(self, epoch: int) -> NDArray[np.bool_]:
-        mask = to_mask(self.rule(epoch), self.num_samples)
-        check_size(mask, self.canonical_nodes)
-        return mask
-
-
-def check_size(mask: NDArray[np.bool_], canonical_nodes: int) -> None:
-    """Refuse a selection that streaming cannot deal.
-
-    Raises:
-        ValueError: Fewer samples than canonical nodes.
-    """
-    size = int(mask.sum())
-    if size < canonical_nodes:
-        raise ValueError(
-            f"{size} selected samples cannot be dealt to num_canonical_nodes={canonical_nodes}: "
-            "select at least that many, or give the StreamingDataset a smaller num_canonical_nodes"
-        )
+        return to_mask(self.rule(epoch), self.num_samples)
 
 
 def attach(
@@ -263,9 +244,12 @@ def attach(
             "memory_map=True cannot be combined with cache_limit: an evicted shard would keep its "
             "space as long as it is mapped. Remove one of the two"
         )
+    if memory_map:
+        _check_open_files(len(dataset.shards))
     is_new = not is_selective(dataset)
     if is_new:
         _check_dataset(dataset)
+        refuse_workers_that_know_nothing(dataset)
         _make_selective(dataset)
     if is_new or memory_map:
         speed_up(dataset, memory_map)
@@ -280,9 +264,10 @@ def _make_selective(dataset: StreamingDataset) -> None:
     # Outside the dataset's own folders, where streaming takes every file for a shard; and one per
     # process, since only the leading rank's workers read it.
     folder = make_folder()
-    weakref.finalize(dataset, remove_folder, folder, os.getpid())
+    store = SelectionStore(folder, int(dataset.num_samples))
+    weakref.finalize(store, remove_folder, folder, os.getpid())  # copies of the dataset share it
     dataset.__class__ = selective(type(dataset))
-    dataset.selection_store = SelectionStore(folder, int(dataset.num_samples))  # type: ignore[attr-defined]
+    dataset.selection_store = store  # type: ignore[attr-defined]
     dataset.recent_ids = deque(maxlen=0)  # type: ignore[attr-defined]
     dataset.process_id = os.getpid()  # type: ignore[attr-defined]
     dataset.watch()  # type: ignore[attr-defined]
@@ -296,6 +281,11 @@ def _check_dataset(dataset: StreamingDataset) -> None:
             f"{own.__name__} overrides StreamingDataset.__iter__, so which ids it yields is not "
             "known: do what it does in __getitem__ or in the DataLoader's collate_fn instead, "
             "keeping the order of the samples"
+        )
+    if names := names_in_the_way(dataset):
+        raise ValueError(
+            f"{type(dataset).__name__} has attributes {names}, names that a selection needs for "
+            "itself: rename them"
         )
     for stream_id, stream in enumerate(dataset.streams):
         size = int(dataset.samples_per_stream[stream_id])
@@ -323,6 +313,15 @@ def _check_dataset(dataset: StreamingDataset) -> None:
         raise ValueError(
             "The StreamingDataset has no batch_size: give it the same as the DataLoader's, which "
             "streaming needs for a reproducible order"
+        )
+
+
+def _check_open_files(count: int) -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and count + _FILES_FOR_ALL_ELSE > limit:
+        raise ValueError(
+            f"memory_map=True keeps a file open for each of {count} shards, but a process may have "
+            f"{limit}: raise that (ulimit -n), or leave memory_map out"
         )
 
 

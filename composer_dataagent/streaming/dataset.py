@@ -7,20 +7,26 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from streaming import StreamingDataset
+from streaming.base.constant import EPOCH_DATA, EPOCH_SHAPE
 from streaming.base.dataset import _Iterator
+from streaming.base.shared import SharedMemory
+from streaming.base.shared.prefix import _get_path
 from streaming.base.world import World
 
 from composer_dataagent.streaming.errors import SelectionCorruptError, SelectionMissingError
 from composer_dataagent.streaming.planning import generate_work
 from composer_dataagent.streaming.repairs import named_after, repaired
-from composer_dataagent.streaming.shard_index import are_set
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
+
+# Beside streaming's names for the parts of an epoch's plan in shared memory.
+EPOCH_SELECTION = "epoch_selection"
 
 
 @functools.cache
@@ -43,6 +49,10 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         # Set by streaming.attach.
         selection_store: SelectionStore
         recent_ids: deque[np.int64]  # of the samples that this process read last; see IdCollate
+        _record: SelectionRecord  # of the epoch that runs
+        _dataagent_selective = True
+
+        _plan_parts = (EPOCH_SELECTION, EPOCH_SHAPE, EPOCH_DATA)
 
         # ------------------------------------------------------------------ what is served
 
@@ -52,19 +62,33 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 
         def _check_epoch(self, epoch: int, sample_in_epoch: int) -> None:
             # Every process for itself: each has a selection, and all are to be the same.
-            _, record = self.selection_store.open(epoch)
+            _, self._record = self.selection_store.open(epoch)
             if sample_in_epoch > 0:
-                self._check_resumed(epoch, record)
+                self._check_resumed(epoch, self._record)
 
-        def _get_work(self, epoch: int, sample_in_epoch: int) -> NDArray[np.int64]:
-            work = super()._get_work(epoch, sample_in_epoch)
-            bits, _ = self.selection_store.open(epoch)
-            if not are_set(bits, work[work != -1]).all():
+        def _share_work(self, sample_ids: NDArray) -> tuple[SharedMemory | None, ...]:
+            digest = np.frombuffer(bytes.fromhex(self._record.digest), np.int64)
+            of_what = self._make_shared(EPOCH_SELECTION, digest)
+            try:
+                return of_what, *super()._share_work(sample_ids)
+            except BaseException:
+                of_what.cleanup()
+                raise
+
+        def _attach_work(self) -> tuple[NDArray[np.int64], SharedMemory, SharedMemory | None]:
+            # Before the plan itself: where there is none, this is not there either.
+            path = _get_path(self._shm_prefix_int, EPOCH_SELECTION)
+            memory = SharedMemory(name=path, create=False, auto_cleanup=False).shm
+            digest = bytes(memory.buf or b"")[: sha256().digest_size].hex()
+            memory.close()
+            if digest != self._record.digest:
                 raise SelectionCorruptError(
-                    f"The leading rank of this node serves samples in epoch {epoch} that this rank "
-                    "did not select: select the same samples on every rank, between two epochs"
+                    "The leading rank of this node serves other samples in epoch "
+                    f"{self._record.epoch} than those that this rank selected "
+                    f"({self._record.size}, digest {self._record.digest[:12]}; the leader's is "
+                    f"{digest[:12]}): select the same samples on every rank, between two epochs"
                 )
-            return work
+            return super()._attach_work()
 
         def _each_sample_id(self, it: _Iterator) -> Iterator[int]:
             remember = self.recent_ids.append
@@ -74,10 +98,12 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                 yield sample_id
 
         def __len__(self) -> int:
-            if not self.selection_store.has_rule():
-                return super().__len__()
-            _, record = self.selection_store.open(self.upcoming_epoch())
-            return ceil(record.size / self._parallel_rank_world.num_ranks)
+            upcoming = self.upcoming_epoch()
+            for epoch in (upcoming, upcoming - 1):  # the running one, until the next is selected
+                size = self.selection_store.size_of(epoch)
+                if size is not None:
+                    return ceil(size / self._parallel_rank_world.num_ranks)
+            return super().__len__()
 
         # ------------------------------------------------------------------ stopping and going on
 
@@ -120,8 +146,8 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             if state is not None and "selection" not in state:
                 self.load_state_dict({**state, "selection": None})
 
-        def resume_here(self, sample_in_epoch: int) -> SelectionRecord:
-            """See :meth:`Attachment.resume_here`; gives what the epoch serves."""
+        def resume_here(self, sample_in_epoch: int) -> None:
+            """See :meth:`Attachment.resume_here`."""
             # All ranks of a node share what is read and written below, and come here at their own
             # time. So whoever comes second must find the same epoch: it reads the counter before
             # the state, and writes them the other way round. (Zero samples would name the epoch
@@ -144,7 +170,6 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             )
             # A state of an epoch before this one is taken for an old one, and left aside.
             self.next_epoch = epoch
-            return record
 
         # ------------------------------------------------------------------ spawned workers
 
@@ -158,7 +183,17 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 
 def is_selective(dataset: StreamingDataset) -> bool:
     """Whether the dataset was made selective."""
-    return hasattr(type(dataset), "resume_here")
+    return hasattr(type(dataset), "_dataagent_selective")
+
+
+def names_in_the_way(dataset: StreamingDataset) -> list[str]:
+    """Attributes of a user's dataset, or methods of its class, that the subclass would replace."""
+    bases = type(dataset).__mro__
+    theirs = {*vars(dataset)}.union(*map(vars, bases[: bases.index(StreamingDataset)]))
+    added: set[str] = set()
+    for cls in selective(type(dataset)).__mro__[:2]:
+        added |= {*vars(cls), *vars(cls).get("__annotations__", ())}
+    return sorted(theirs & added - {*dir(StreamingDataset)})
 
 
 # In place of a selection that is still to be made.

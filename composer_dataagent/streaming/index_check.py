@@ -49,7 +49,7 @@ def _faults(
         yield from _faults_of_file(info, taken)
         if validate_hash and validate_hash not in info.hashes:
             yield "hashes", info.hashes, f"but validate_hash={validate_hash!r} asks for another"
-        taken.add(info.basename)
+        taken.add(str(PurePath(info.basename)))
     if not _is_count(shard.samples):
         yield "samples", shard.samples, "which is no number of samples"
     if shard.compression is not None and not is_compression(shard.compression):
@@ -64,7 +64,7 @@ def _faults_of_file(info: FileInfo, taken: set[str]) -> Iterator[tuple[str, Any,
         yield "basename", name, "which is no name of a file"
     elif PurePath(name).is_absolute() or ".." in PurePath(name).parts:
         yield "basename", name, "which is outside the folder of the data set"
-    elif name in taken:
+    elif str(PurePath(name)) in taken:  # of several ways to write it
         yield "basename", name, "which is the name of another file"
     if not _is_count(info.bytes) or info.bytes == 0:
         yield "bytes", info.bytes, "which is no size of a file"

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
+import gc
 from collections.abc import Callable, Iterator
 from traceback import clear_frames
 from typing import Any
@@ -139,7 +141,28 @@ def tells_of_killed_worker(error: BaseException) -> bool:
     # Either it is missed, or it is gone when the memory of its last batch is asked for. What a
     # worker raised itself begins with "Caught".
     missed = text.startswith("DataLoader worker (pid") or "is killed by signal" in text
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return False  # this process has too many files open
     return missed or (isinstance(error, OSError | EOFError) and not text.startswith("Caught"))
+
+
+def refuse_workers_that_know_nothing(dataset: object) -> None:
+    """Look for loaders whose persistent workers already run with the dataset as it was.
+
+    Raises:
+        RuntimeError: There is one.
+    """
+    for thing in gc.get_objects():  # not isinstance: it would ask objects that pose as others
+        if issubclass(type(thing), DataLoader) and vars(thing).get("dataset") is dataset:
+            _refuse_running_workers(thing)
+
+
+def _refuse_running_workers(loader: DataLoader) -> None:
+    if loader._iterator is not None:
+        raise RuntimeError(
+            "The DataLoader's persistent workers are already running with the dataset as it was: "
+            "attach or select before the first iteration, or make a new DataLoader"
+        )
 
 
 def check_loader(
@@ -173,11 +196,7 @@ def check_loader(
         )
     if attached:
         return
-    if loader._iterator is not None:
-        raise RuntimeError(
-            "The DataLoader's persistent workers are already running with the dataset as it was: "
-            "attach before the first iteration"
-        )
+    _refuse_running_workers(loader)
     own = next(cls for cls in type(loader).__mro__ if "__iter__" in vars(cls))
     if own not in iterates:
         raise ValueError(

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from streaming.base.partition import get_partitions
 from streaming.base.shuffle import get_shuffle
 from streaming.base.shuffle.py1s import divide_spans
 from streaming.base.world import World
@@ -123,30 +122,32 @@ def _spread(order: NDArray, sizes: list[int], rng: np.random.Generator, block: i
         held = len(moving[0])
 
 
-def interleave(order: NDArray, nodes: int, *, repeat: bool = True) -> NDArray:
+def interleave(order: NDArray, nodes: int) -> NDArray:
     """Take turns between the canonical nodes, each of which has a part of the order.
+
+    Streaming fills up the shorter parts with repetitions of their last sample, which it does not
+    count in an epoch's length.
 
     Args:
         order (NDArray): ``[K]`` sample ids, at least one for each canonical node.
         nodes (int): Canonical nodes.
-        repeat (bool): Have all parts equally long, by a repetition of the last sample of a shorter
-            one, as streaming does. Default: ``True``.
 
     Returns:
-        NDArray: ``[K]``, or up to ``nodes - 1`` longer.
+        NDArray: ``[K]``, all of them.
     """
     starts = np.arange(nodes + 1) * len(order) // nodes
-    longest = ceil(len(order) / nodes)
-    if len(order) % nodes == 0:
-        return order.reshape(nodes, longest).T.reshape(-1)
-    parts = np.empty((longest, nodes), order.dtype)
+    shortest, odd = divmod(len(order), nodes)
+    if not odd:
+        return order.reshape(nodes, shortest).T.reshape(-1)
+    turns = np.empty(len(order), order.dtype)
+    whole = turns[: shortest * nodes].reshape(shortest, nodes)
+    last = shortest * nodes
     for node, (start, stop) in enumerate(pairwise(starts)):
-        parts[: stop - start, node] = order[start:stop]
-        parts[stop - start :, node] = order[stop - 1]
-    if repeat:
-        return parts.reshape(-1)
-    is_last = parts[-1] != parts[-2] if longest > 1 else np.ones(nodes, bool)
-    return np.concatenate([parts[:-1].reshape(-1), parts[-1][is_last]])
+        whole[:, node] = order[start : start + shortest]
+        if stop - start > shortest:
+            turns[last] = order[stop - 1]
+            last += 1
+    return turns
 
 
 def stratify(streams: list[NDArray]) -> NDArray:
@@ -247,8 +248,9 @@ def generate_work(
 ) -> NDArray:
     """Which samples each worker serves, and in which order.
 
-    Where everything is selected and ``batching_method`` is ``random``, the result is that of
-    streaming's own function of this name.
+    Where ``batching_method`` is ``random`` and the number of samples divides by that of canonical
+    nodes, the result is that of streaming's own function of this name; else it has what is left,
+    without the repetitions. The order is the same however many nodes and ranks share it.
 
     Args:
         dataset (Any): A StreamingDataset, for its settings.
@@ -261,15 +263,12 @@ def generate_work(
         NDArray: ``[nodes, ranks, workers, batches, batch_size]``, -1 where there is no sample.
     """
     if dataset.batching_method == "random":
-        return _deal_random(dataset, _in_order(dataset, ids, 1.0, epoch), world, sample_in_epoch)
+        served = _interleaved(dataset, ids, 1.0, epoch)
+        return deal(served[sample_in_epoch:], world, dataset.batch_size)
     offsets = np.append(dataset.sample_offset_per_stream, dataset.num_samples)
     bounds = np.searchsorted(ids, offsets)
     streams = [
-        interleave(
-            _in_order(dataset, ids[start:stop], (stop - start) / len(ids), epoch),
-            min(dataset.num_canonical_nodes, stop - start),
-            repeat=False,
-        )
+        _interleaved(dataset, ids[start:stop], (stop - start) / len(ids), epoch)
         for start, stop in pairwise(bounds)
         if stop > start
     ]
@@ -282,40 +281,17 @@ def generate_work(
     return deal(served[sample_in_epoch:], world, dataset.batch_size)
 
 
-def _in_order(dataset: Any, ids: NDArray, share: float, epoch: int) -> NDArray:
+def _interleaved(dataset: Any, ids: NDArray, share: float, epoch: int) -> NDArray:
     """The ids of the whole dataset or one of its streams, shuffled if that is wanted."""
-    if not dataset.shuffle:
-        return ids
-    return shuffle_ids(
-        ids,
-        shuffle_units(ids, dataset.samples_per_shard),
-        dataset.shuffle_algo,
-        min(dataset.num_canonical_nodes, len(ids)),
-        dataset.shuffle_seed,
-        epoch,
-        max(int(dataset.shuffle_block_size * share), 2),
-    )
-
-
-def _deal_random(dataset: Any, order: NDArray, world: World, drop_first: int) -> NDArray:
-    nodes, physical = dataset.num_canonical_nodes, world.num_nodes
-    if len(order) > nodes and nodes % physical == 0 and drop_first % physical == 0:
-        served = interleave(order, nodes)
-        if drop_first <= len(served):
-            return deal(served[drop_first:], world, dataset.batch_size)
-    if nodes < physical and len(order) < 4 * physical:  # too few for streaming's own function
-        served = interleave(order, min(nodes, len(order)), repeat=False)
-        return deal(served[drop_first:], world, dataset.batch_size)
-    # Hardly any samples, or a number of nodes that was not planned for.
-    where = get_partitions(
-        dataset.partition_algo,
-        len(order),
-        nodes,
-        physical,
-        world.ranks_per_node,
-        world.workers_per_rank,
-        dataset.batch_size,
-        drop_first,
-        dataset.initial_physical_nodes,
-    )
-    return np.where(where != -1, order[where], -1)
+    nodes = min(dataset.num_canonical_nodes, len(ids))
+    if dataset.shuffle:
+        ids = shuffle_ids(
+            ids,
+            shuffle_units(ids, dataset.samples_per_shard),
+            dataset.shuffle_algo,
+            nodes,
+            dataset.shuffle_seed,
+            epoch,
+            max(int(dataset.shuffle_block_size * share), 2),
+        )
+    return interleave(ids, nodes)

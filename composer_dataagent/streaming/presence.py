@@ -15,7 +15,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from streaming.base.constant import TICK
 from streaming.base.shared import SharedBarrier
@@ -23,10 +24,11 @@ from streaming.base.shared import SharedBarrier
 from composer_dataagent.streaming.errors import RankEndedError
 
 _LOOK_EVERY = 0.5  # seconds
+_WRITTEN = b"1"
 
 
 class Presence:
-    """Known to all processes of a node that use one dataset.
+    """Known to all processes of a node that use one dataset, and shared by copies of the dataset.
 
     Byte ``r`` of the file is locked by rank ``r`` as long as it lives, and written when it came;
     byte ``ranks + s`` is locked by the process that prepares shard ``s``, and written when somebody
@@ -40,18 +42,12 @@ class Presence:
     def __init__(self, path: str, ranks: int) -> None:
         self.path = path
         self.ranks = ranks
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self._process_id = os.getpid()
-        self._file: int | None = None
-        self._held: set[int] = set()  # own locks, which a process does not see
-        self._threads = threading.Lock()
+        self._file: _LockedFile | None = None
 
     def arrive(self, rank: int) -> None:
         """Let the others know that this process is a rank, until it ends."""
-        self._lock(rank)
-        os.pwrite(self._descriptor(), b"1", rank)
+        self._own_file().lock(rank)
+        self._own_file().write(rank)
 
     def check(self) -> None:
         """See to it that nobody is missing who others wait for.
@@ -63,9 +59,9 @@ class Presence:
         is_worker = multiprocessing.current_process().daemon
         if parent is not None and is_worker and not parent.is_alive():
             raise RankEndedError("The process that this worker reads for has ended")
-        came = os.pread(self._descriptor(), self.ranks, 0)
-        for rank, has_come in enumerate(came):
-            if has_come and self._is_free(rank):
+        file = self._own_file()
+        for rank, has_come in enumerate(file.read(0, self.ranks)):
+            if has_come and file.is_free(rank):
                 raise RankEndedError(
                     f"Rank {rank} of this node has ended, while this process waited for it: see "
                     "its own output for why"
@@ -74,56 +70,30 @@ class Presence:
     @contextlib.contextmanager
     def preparing(self, shard_id: int) -> Iterator[bool]:
         """Prepare a shard; gives False if another process does so at this moment."""
-        byte = self.ranks + shard_id
-        if not self._lock(byte):
+        file, byte = self._own_file(), self.ranks + shard_id
+        if not file.lock(byte):
             yield False
             return
         try:
             yield True
         finally:
-            self._unlock(byte)
+            file.unlock(byte)
 
     def is_prepared(self, shard_id: int) -> bool:
         """Whether a process that lives is preparing a shard."""
-        return not self._is_free(self.ranks + shard_id)
+        return not self._own_file().is_free(self.ranks + shard_id)
 
     def prove(self, shard_id: int) -> None:
         """Let the others know that a shard that was there before has been validated."""
-        os.pwrite(self._descriptor(), b"1", self.ranks + shard_id)
+        self._own_file().write(self.ranks + shard_id)
 
     def is_proven(self, shard_id: int) -> bool:
         """Whether another process has validated it."""
-        return os.pread(self._descriptor(), 1, self.ranks + shard_id) == b"1"
+        return self._own_file().read(self.ranks + shard_id, 1) == _WRITTEN
 
-    def _is_free(self, byte: int) -> bool:
-        is_free = self._lock(byte)
-        if is_free:
-            self._unlock(byte)
-        return is_free
-
-    def _lock(self, byte: int) -> bool:
-        """Take a lock that nobody has, no other thread of this process either."""
-        file = self._descriptor()
-        with self._threads:
-            if byte in self._held:
-                return False
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-            except (BlockingIOError, PermissionError):
-                return False
-            self._held.add(byte)
-            return True
-
-    def _unlock(self, byte: int) -> None:
-        with self._threads:
-            fcntl.lockf(self._descriptor(), fcntl.LOCK_UN, 1, byte)
-            self._held.discard(byte)
-
-    def _descriptor(self) -> int:
-        if self._process_id != os.getpid():  # a fork has none of its parent's locks
-            self._begin_anew()
-        if self._file is None:
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    def _own_file(self) -> _LockedFile:
+        if self._file is None or self._file.process_id != os.getpid():
+            self._file = _LockedFile.of_this_process(self.path)
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,8 +102,62 @@ class Presence:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Presence:
+        return self
+
+
+class _LockedFile:
+    """A file that this process has locks on.
+
+    A process that closes a file loses all locks that it has on it, whichever descriptor it took
+    them with. So there is one descriptor for a file in each process, and a fork, which has none of
+    its parent's locks, leaves the inherited one alone.
+    """
+
+    _all: ClassVar[WeakValueDictionary[tuple[int, str], _LockedFile]] = WeakValueDictionary()
+
+    @classmethod
+    def of_this_process(cls, path: str) -> _LockedFile:
+        key = os.getpid(), path
+        return cls._all.get(key) or cls._all.setdefault(key, cls(path))
+
+    def __init__(self, path: str) -> None:
+        self.process_id = os.getpid()
+        self._held: set[int] = set()  # own locks, which a process does not see
+        self._threads = threading.Lock()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def lock(self, byte: int) -> bool:
+        """Take a lock that nobody has, no other thread of this process either."""
+        with self._threads:
+            if byte in self._held:
+                return False
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            except (BlockingIOError, PermissionError):
+                return False
+            self._held.add(byte)
+            return True
+
+    def unlock(self, byte: int) -> None:
+        with self._threads:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+            self._held.discard(byte)
+
+    def is_free(self, byte: int) -> bool:
+        is_free = self.lock(byte)
+        if is_free:
+            self.unlock(byte)
+        return is_free
+
+    def write(self, byte: int) -> None:
+        os.pwrite(self._file, _WRITTEN, byte)
+
+    def read(self, start: int, count: int) -> bytes:
+        return os.pread(self._file, count, start)
+
     def __del__(self) -> None:
-        if self._file is not None:  # which gives up all locks of this process
+        if hasattr(self, "_file") and self.process_id == os.getpid():
             os.close(self._file)
 
 

@@ -13,6 +13,7 @@ import functools
 import mmap
 import os
 import sys
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from struct import Struct
@@ -189,9 +190,16 @@ def speed_up(dataset: Any, memory_map: bool) -> None:
     unlimited = MappedMDSReader if memory_map else OpenMDSReader
     reader = unlimited if dataset.cache_limit is None else FastMDSReader
     dataset.spanner.__class__ = FastSpanner
+    weakref.finalize(dataset, _close_all, dataset.shards).atexit = False
     for shard in dataset.shards:
         if type(shard) in (MDSReader, FastMDSReader, OpenMDSReader, MappedMDSReader):
             shard.__class__ = reader
+
+
+def _close_all(shards: list[Any]) -> None:
+    for shard in shards:
+        if isinstance(shard, FastMDSReader):
+            shard._close()
 
 
 @functools.cache

@@ -30,7 +30,7 @@ import itertools
 import json
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.shared_memory import SharedMemory as BuiltinSharedMemory
 from threading import Event
 from time import sleep, time_ns
@@ -85,7 +85,10 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
         process_id: int  # where it was made, or has iterated last
         presence: Presence  # see watch
         _found: set[int]  # shards that were there before this run, and are to be validated
-        predownload: int  # the constructor replaces None
+        _failure: BaseException | None  # of a background thread
+        _planned: tuple[int, int]  # the epoch that runs, and how many samples this process serves
+        _turn: object  # of the iteration that began last
+        _plan_parts = (EPOCH_SHAPE, EPOCH_DATA)
 
         # ------------------------------------------------------------------ resumption
 
@@ -154,7 +157,8 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             # Whoever fails goes through both barriers first: the others would wait there forever,
             # and in later epochs too.
             failure: Exception | None = None
-            plan, shared = None, []
+            plan: NDArray | None = None
+            shared: Sequence[SharedMemory | None] = ()
             try:
                 self._check_epoch(epoch, sample_in_epoch)
             except Exception as error:
@@ -174,13 +178,16 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 barrier(unique.workers_per_node)
             else:
                 barrier(unique.workers_per_node)
-                try:
-                    plan, *shared = self._attach_work()
-                except FileNotFoundError:
-                    failure = failure or ShortEpochError(
-                        f"The leading process of this node could not plan epoch {epoch}: see its "
-                        "error"
-                    )
+                if failure is None:
+                    try:
+                        plan, *shared = self._attach_work()
+                    except FileNotFoundError:
+                        failure = ShortEpochError(
+                            f"The leading process of this node could not plan epoch {epoch}: see "
+                            "its error"
+                        )
+                    except Exception as error:
+                        failure = error
             mine = (parallel.node, parallel.rank_of_node, parallel.worker_of_rank)
             work = np.empty(0, np.int64) if plan is None else plan[mine].flatten().astype(np.int64)
             del plan
@@ -200,7 +207,9 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             """The plan of all workers, see streaming's function of this name."""
             return generate_work(self.batching_method, self, world, epoch, sample_in_epoch)
 
-        def _share_work(self, sample_ids: NDArray) -> tuple[SharedMemory, SharedMemory | None]:
+        def _share_work(  # type: ignore[override]  # a subclass may share more
+            self, sample_ids: NDArray
+        ) -> tuple[SharedMemory | None, ...]:
             # Stock code has the plan in memory three times at once.
             shape = np.array(sample_ids.shape, np.int64)
             shape_memory = self._make_shared(EPOCH_SHAPE, shape)
@@ -251,7 +260,8 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 if self.streams[int(self.stream_per_shard[shard_id])].validate_hash
             }
             if world.is_local_leader:
-                weakref.finalize(self, _remove_file, path, os.getpid())
+                # Which copies of the dataset share.
+                weakref.finalize(self.presence, _remove_file, path, os.getpid())
             self._shared_barrier.__class__ = WatchfulBarrier
             vars(self._shared_barrier)["presence"] = self.presence
 
@@ -264,7 +274,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 return  # other ranks use it at this moment
             barrier = self._shared_barrier
             barrier.num_enter, barrier.num_exit, barrier.flag = 0, -1, True
-            for name in (EPOCH_SHAPE, EPOCH_DATA):
+            for name in self._plan_parts:
                 with contextlib.suppress(FileNotFoundError):
                     path = _get_path(self._shm_prefix_int, name)
                     left = SharedMemory(name=path, create=False, auto_cleanup=False).shm
@@ -279,12 +289,16 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 for sample in super().__iter__():
                     served += 1
                     yield sample
-            except RuntimeError:
+            except RuntimeError as error:
                 # get_item's way to say that a background thread failed is not the cause.
-                if self._failure is None:
+                if self._failure is None or not str(error).startswith("Background thread failed"):
                     raise
             if self._turn is not turn:
-                return  # a newer iteration took over, which ends this one early by design
+                # Stock code ends the older one, as if its epoch were complete.
+                raise ShortEpochError(
+                    f"Another iteration over this dataset began when this one had served {served} "
+                    "samples, and a StreamingDataset runs one at a time: make a dataset for each"
+                )
             epoch, planned = self._planned
             if served != planned:
                 # Stock code ends the epoch here, as if it were complete.
@@ -292,6 +306,17 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                     f"Epoch {epoch} ended after {served} of the {planned} samples that this "
                     f"process had to serve. Cause: {in_words(self._failure)}"
                 ) from self._failure
+
+        def get_item(self, sample_id: int, *args: Any, **kwargs: Any) -> Any:
+            self.validate_shard_of(sample_id)
+            return super().get_item(sample_id, *args, **kwargs)
+
+        def validate_shard_of(self, sample_id: int) -> None:
+            """Validate what was in the cache before this run; stock code serves it unseen."""
+            if self._found:
+                shard_id, _ = self.spanner[sample_id]
+                if shard_id in self._found:
+                    self.prepare_shard(shard_id)
 
         def __getitem__(self, at: Any) -> Any:
             # Stock code makes five calls to find out that a number of NumPy's is one.
@@ -308,14 +333,14 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                     vars(self).pop(name, None)
                 vars(self)["_cache_filelock"] = None
                 vars(self._shared_barrier).pop("lock", None)
-                self.presence = Presence(self.presence.path, self.presence.ranks)
-                vars(self._shared_barrier)["presence"] = self.presence
                 self.process_id = os.getpid()
             if hasattr(self, "_iterator"):
                 self._iterator.exit()
+                # Stock code has each epoch's kept until the process ends, for threading's exit.
+                self._iterator.sample_ids = np.empty(0, np.int64)
             if hasattr(self, "_event") and self._event.is_set():
                 self._event = Event()  # that failure was reported; this is a new try
-            self._failure: BaseException | None = None
+            self._failure = None
 
         # ------------------------------------------------------------------ threads
 

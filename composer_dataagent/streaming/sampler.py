@@ -81,7 +81,6 @@ class SelectedSampler(Sampler[int]):
         self.num_samples = num_samples
         self.shuffle_seed = shuffle_seed
         self.next_epoch = 0
-        self._length = share_of(given, num_samples)
         self._selections: dict[int | None, tuple[NDArray[np.int64], SelectionRecord]] = {}
         self._begun = -1  # the epoch that began last
         self._done = 0  # samples of the next epoch that all ranks together have served already
@@ -114,7 +113,6 @@ class SelectedSampler(Sampler[int]):
             )
         if epoch in (None, self.next_epoch):
             self._check_unfinished(record, share)
-            self._length = share
         if epoch is None and None in self._selections:
             # The running epoch keeps what it began with.
             self._selections.setdefault(self.next_epoch - 1, self._selections[None])
@@ -177,7 +175,7 @@ class SelectedSampler(Sampler[int]):
         _, record = self._selection(self._begun)
         share = share_of(self.given, record.size)
         self._share_done(sample_in_epoch, share, self._begun)
-        self.next_epoch, self._length = self._begun, share
+        self.next_epoch = self._begun
         self._done, self._unfinished = sample_in_epoch, record
 
     def _remaining(self) -> NDArray[np.int64]:
@@ -215,4 +213,8 @@ class SelectedSampler(Sampler[int]):
         return iter((self._remaining() if order is None else order).tolist())
 
     def __len__(self) -> int:
-        return self._length
+        for epoch in (self.next_epoch, self._begun):  # which runs, until the next is selected
+            selection = self._selections.get(epoch) or self._selections.get(None)
+            if selection is not None:
+                return share_of(self.given, selection[1].size)
+        return share_of(self.given, self.num_samples)

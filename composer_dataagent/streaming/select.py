@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from streaming import StreamingDataset
 
-from composer_dataagent.streaming.attach import StreamingAttachment, attach, check_size
-from composer_dataagent.streaming.attachment import Attachment, Ids, to_mask
+from composer_dataagent.streaming.attach import StreamingAttachment, attach
+from composer_dataagent.streaming.attachment import Attachment, Ids
 from composer_dataagent.streaming.dataset import is_selective
 
 Predicate = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
@@ -62,16 +62,20 @@ def select(
         raise TypeError("select() takes what to serve: either ids or per_epoch")
     if per_epoch is not None and not callable(per_epoch):
         raise TypeError(f"per_epoch must be a function (epoch) -> ids, but is {per_epoch!r}")
-    if ids is not None and isinstance(dataset, StreamingDataset):
-        # Checked first: a dataset that nothing could be selected from is left as it was.
-        ids = to_mask(_apply(ids, dataset.num_samples) if callable(ids) else ids, dataset.size)
-        check_size(ids, dataset.num_canonical_nodes or 1)
+    is_new = not is_selective(dataset)
     attachment = attach(dataset)
-    if ids is not None:
-        attachment.serve_always(ids)  # type: ignore[arg-type]  # a function was applied
-    elif per_epoch is not None:
-        assert isinstance(attachment, StreamingAttachment), "map-style data has no select()"
-        attachment.serve_by_rule(per_epoch)
+    assert isinstance(attachment, StreamingAttachment), "map-style data has no select()"
+    try:
+        if per_epoch is not None:
+            attachment.serve_by_rule(per_epoch)
+        elif callable(ids):
+            attachment.serve_always(_apply(ids, attachment.num_samples))
+        else:
+            attachment.serve_always(ids)  # type: ignore[arg-type]  # it is given
+    except BaseException:
+        if is_new:  # it serves what it served before
+            clear(dataset)
+        raise
     return attachment
 
 

@@ -53,16 +53,3 @@ def ids_of(bits: NDArray[np.uint8], num_samples: int, chunk: int = 1 << 18) -> N
     ]
     ids = np.concatenate(pieces)
     return ids[: np.searchsorted(ids, num_samples)]
-
-
-def are_set(bits: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether samples are in a selection, without unpacking all of it.
-
-    Args:
-        bits (NDArray[np.uint8]): ``[ceil(N / 8)]`` bitmap as :func:`numpy.packbits` makes it.
-        ids (NDArray[np.int64]): ``[K]`` sample ids, in any order.
-
-    Returns:
-        NDArray[np.bool_]: ``[K]``.
-    """
-    return (bits[ids >> 3] >> (7 - (ids & 7)) & 1).astype(bool)

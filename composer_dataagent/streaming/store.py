@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,9 @@ class SelectionStore:
         self.folder = folder
         self.num_samples = num_samples
         self._rule: tuple[str, Rule] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SelectionStore:
+        return self  # as copies of a StreamingDataset share their epochs
 
     def publish(self, mask: NDArray[np.bool_], epoch: int | None) -> SelectionRecord:
         """Make a selection known.
@@ -167,6 +171,13 @@ class SelectionStore:
                 f"samples, but epoch {epoch} of {self.num_samples} samples is about to run"
             )
         return bits, record
+
+    def size_of(self, epoch: int) -> int | None:
+        """How many samples an epoch serves, if that is published."""
+        try:
+            return self.open(epoch)[1].size
+        except SelectionMissingError:
+            return None
 
     def has_standing(self) -> bool:
         """Whether epochs without a selection of their own are served from a standing one."""

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 STREAMS = ((40, 11, 33), (7, 50, 29, 3), (60, 20))
 NUM_SAMPLES = sum(map(sum, STREAMS))
 EPOCHS = 3
-# More than the canonical nodes of any setting; odd, so that there is padding.
+# Odd, so that there is padding.
 SIZES = (NUM_SAMPLES, 101, 67)
 
 
@@ -132,7 +132,7 @@ def _check(cell: Cell, results: list[Any]) -> Iterator[str]:
         if set(counts) - selected or missing > kept_back:
             yield f"epoch {epoch}: {missing} missing, {len(set(counts) - selected)} not selected"
         again = counts.total() - len(counts)
-        if again > max(2 * ranks, 4):
+        if again > -len(selected) % ranks:
             yield f"epoch {epoch}: {again} served again"
 
 
@@ -180,7 +180,7 @@ def _run(cell: Cell, at: int, folder: str, local: str) -> list[Any]:
             "shuffle": cell.shuffle is not None,
             "shuffle_algo": cell.shuffle or "py1e",
             "batching_method": cell.batching,
-            "num_canonical_nodes": 2,
+            "num_canonical_nodes": 64,
             "predownload": BATCH,
             "cache_limit": _part_of_the_data(folder) if cell.small_cache else None,
         },

@@ -70,6 +70,20 @@ def test_replicated_samples(shards: str, monkeypatch: pytest.MonkeyPatch) -> Non
         attach(dataset)
 
 
+class Watched(StreamingDataset):
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.recent_ids = []
+
+    def watch(self) -> None:
+        """What the user means by it."""
+
+
+def test_a_dataset_with_attributes_of_the_same_names(shards: str) -> None:
+    with pytest.raises(ValueError, match=r"Watched has .*\['recent_ids', 'watch'\].*rename them"):
+        attach(make_dataset(shards, Watched))
+
+
 class Filtering(StreamingDataset):
     def __iter__(self) -> Iterator[Any]:
         return (sample for sample in super().__iter__() if sample["id"] % 2)

@@ -19,7 +19,13 @@ from typing import Any
 import pytest
 from disk_faults import empty, enlarge, flip, halve, halve_all, lengthen, limit_files, mount
 from epoch_runs import Epoch, Outcome, run_epochs
-from mds_samples import NUM_SAMPLES, assert_exactly_once, make_attached, write_shards
+from mds_samples import (
+    NUM_SAMPLES,
+    assert_exactly_once,
+    columns_of,
+    make_attached,
+    write_shards,
+)
 from streaming import MDSWriter
 
 SHARD = "shard.00004.mds"
@@ -158,6 +164,21 @@ def test_wrong_hash_of_the_only_copy(local: Path, ranks: int, loader: dict[str, 
     for (outcome,) in outcomes:
         assert re.search(rf"{SHARD} has the sha1 .* no remote copy", outcome.error)
     assert (local / SHARD).exists()
+
+
+# Streaming leaves the file that it hashes to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("raw", [False, True])
+def test_wrong_hash_of_samples_that_are_asked_for(tmp_path: Path, local: Path, raw: bool) -> None:
+    remote = write_shards(tmp_path / "hashed", hashes=["xxh64"])
+    shutil.copytree(remote, local)
+    flip(local / SHARD)
+    hashed = {"remote": remote, "local": str(local), "validate_hash": "xxh64"}
+    attachment, loader = make_attached(None, dataset=hashed)
+    for sample_id in range(NUM_SAMPLES):
+        sample = attachment.raw_sample(sample_id) if raw else loader.dataset[sample_id]
+        assert sample == columns_of(sample_id)
+    assert (local / SHARD).read_bytes() == Path(remote, SHARD).read_bytes()
 
 
 def test_hash_that_the_index_does_not_have(local: Path) -> None:

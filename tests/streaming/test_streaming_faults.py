@@ -315,13 +315,14 @@ def test_breaking_out_early_is_no_error(shards: str, workers: dict[str, Any]) ->
     assert_exactly_once(served(loader), draw(60, 3))
 
 
-def test_an_iteration_that_a_newer_one_replaced_ends_quietly(shards: str) -> None:
+def test_an_iteration_that_a_newer_one_ended_says_so(shards: str) -> None:
     attachment, loader = make_attached(shards, dataset={"predownload": BATCH})
     attachment.serve_always(range(60))
     old = iter(attachment.dataset)
     next(old)
     assert_exactly_once(served(loader), range(60))
-    assert len(list(old)) < 59
+    with pytest.raises(ShortEpochError, match=r"Another iteration .* make a dataset for each"):
+        list(old)
 
 
 class Interrupting:

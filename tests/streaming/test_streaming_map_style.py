@@ -295,6 +295,17 @@ def test_an_epoch_without_a_selection() -> None:
         list(loader)
 
 
+def test_selections_of_later_epochs() -> None:
+    attachment, loader = make_attached()
+    sizes = [21, 8, 30]
+    for epoch, size in reversed(list(enumerate(sizes))):
+        attachment.serve(range(size), epoch)
+    for size in sizes:
+        assert len(loader) == -(-size // BATCH)
+        assert sorted(chain(*served(loader))) == list(range(size))
+    assert len(loader) == -(-30 // BATCH)  # the last one's, until the next is selected
+
+
 def test_always_and_attached_twice() -> None:
     attachment, loader = make_attached()
     attachment.serve_always(SELECTIONS[0])

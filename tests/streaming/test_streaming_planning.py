@@ -91,6 +91,8 @@ def test_random_batches_are_streamings_own(
     total = dataset.num_samples
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=total, max_size=total)))
     ids = np.flatnonzero(mask)
+    even = max(nodes, world.num_nodes)  # both are powers of two
+    ids = ids[: len(ids) // even * even]  # streaming fills up others with repetitions
     skipped = data.draw(st.integers(0, len(ids))) // world.num_nodes * world.num_nodes
     if len(ids) < max(nodes, 4 * world.num_nodes if nodes < world.num_nodes else 1):
         return
@@ -124,7 +126,7 @@ def test_many_windows_of_the_shuffle_are_sorted_as_one(nodes: int) -> None:
     batch=st.integers(1, 4),
     method=st.sampled_from(["random", "stratified", "per_stream"]),
     algo=st.sampled_from(SHUFFLES),
-    nodes=st.sampled_from([1, 2, 4]),
+    nodes=st.sampled_from([1, 2, 4, 64]),
     data=st.data(),
 )
 def test_every_selected_sample_is_dealt_once_but_for_padding(
@@ -146,7 +148,7 @@ def test_every_selected_sample_is_dealt_once_but_for_padding(
     total = dataset.num_samples
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=total, max_size=total)))
     ids = np.flatnonzero(mask)
-    if len(ids) < nodes:
+    if not len(ids):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -154,8 +156,7 @@ def test_every_selected_sample_is_dealt_once_but_for_padding(
     assert work.shape[:3] == (world.num_nodes, world.ranks_per_node, world.workers_per_rank)
     counts = Counter(work[work != -1].tolist())
     assert set(counts) == set(ids.tolist())
-    if len(ids) > max(2 * world.num_ranks, nodes):
-        assert counts.total() - len(ids) < nodes + world.num_ranks
+    assert counts.total() == -(-len(ids) // world.num_ranks) * world.num_ranks
     # All ranks serve the same number, in the same batches.
     per_rank = (work != -1).transpose(3, 2, 4, 0, 1).reshape(-1, world.num_ranks)
     assert (per_rank.all(axis=1) | ~per_rank.any(axis=1)).all()
@@ -193,8 +194,7 @@ def test_few_samples_over_many_ranks_are_repeated() -> None:
 @given(st.lists(st.integers(0, 9), min_size=3, max_size=30), st.integers(1, 3))
 def test_taking_turns_keeps_what_there_is(values: list[int], nodes: int) -> None:
     order = np.arange(len(values))
-    assert sorted(interleave(order, nodes, repeat=False).tolist()) == order.tolist()
-    assert set(interleave(order, nodes).tolist()) == set(order.tolist())
+    assert sorted(interleave(order, nodes).tolist()) == order.tolist()
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70))

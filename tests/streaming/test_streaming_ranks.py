@@ -24,10 +24,9 @@ def test_two_ranks_serve_the_selection_together(shards: str, workers: int) -> No
         assert length == other_length == len(batches) == -(-per_rank // BATCH)
 
 
-def test_a_rank_that_selected_other_samples_says_so(shards: str) -> None:
-    results = run_ranks(
-        shards, ranks=RANKS, workers=0, selections=[{0: range(0, 40), 1: range(30, 70)}]
-    )
+@pytest.mark.parametrize("others", [range(30, 70), range(60), range(30)])
+def test_a_rank_that_selected_other_samples_says_so(shards: str, others: range) -> None:
+    results = run_ranks(shards, ranks=RANKS, workers=0, selections=[{0: range(40), 1: others}])
     assert isinstance(results[0], list)
     assert results[1].startswith("SelectionCorruptError: The leading rank")
     assert "same samples on every rank" in results[1]

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,22 @@ def test_more_shards_than_files_are_kept_open(tmp_path: Path, monkeypatch: Any) 
     order = np.random.default_rng(0).integers(0, 40, 200)
     assert [dataset[int(i)]["id"] for i in order] == order.tolist()
     assert len(dataset.shards) > 2 >= len(OpenMDSReader._files)
+    del dataset
+    gc.collect()
+    assert not OpenMDSReader._files
+
+
+def test_more_shards_than_files_can_be_mapped(folder: str) -> None:
+    dataset = StreamingDataset(local=folder, batch_size=1, allow_unsafe_types=True)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        with pytest.raises(ValueError, match=r"memory_map=True .* 1 shards, .* 256: raise that"):
+            attach(dataset, memory_map=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert type(dataset) is StreamingDataset
+    attach(dataset, memory_map=True)
 
 
 def test_the_shard_of_every_sample(tmp_path: Path) -> None:

@@ -71,6 +71,17 @@ def test_loading_states_again_keeps_no_file_open_and_the_last_one_counts(shards:
     assert open_files() == before
 
 
+def test_the_plan_of_an_epoch_that_is_over_is_not_kept(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    for _ in range(2):
+        attachment.serve(range(90))
+        served(loader)
+    of_last = attachment.dataset._iterator
+    attachment.serve(range(90))
+    served(loader)
+    assert not len(of_last.sample_ids)
+
+
 def test_defaults_after_a_state_that_is_past(shards: str) -> None:
     """They are those of a dataset that never saw a state."""
     for arguments, nodes in [({}, 1), ({"shuffle_algo": "py1s"}, 64), ({"shuffle_seed": 3}, 1)]:

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import multiprocessing
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +122,50 @@ def test_ids_that_cannot_be_served(
         select(dataset, ids)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "nodes"),
-    [({"num_canonical_nodes": 4}, 4), ({"shuffle_algo": "py1s"}, 64), ({}, 1)],
-)
-def test_at_least_one_sample_for_each_canonical_node(
-    shards: str, arguments: dict[str, Any], nodes: int
-) -> None:
-    loader = make_loader(make_dataset(shards, **arguments))
+@pytest.mark.parametrize("algo", ["py1s", "py2s"])
+@pytest.mark.parametrize("size", [1, 63, 64, 65])
+def test_any_number_of_samples_for_64_canonical_nodes(shards: str, algo: str, size: int) -> None:
+    """They are the default of these shuffles; streaming repeats samples to fill each up."""
+    loader = make_loader(make_dataset(shards, shuffle_algo=algo))
+    select(loader.dataset, range(size))  # type: ignore[arg-type]
+    batches = list(ids_of(loader))
+    assert len(batches) == len(loader)
+    assert_exactly_once(batches, range(size))
+
+
+def test_persistent_workers_that_began_without_a_selection(shards: str) -> None:
+    loader = make_loader(make_dataset(shards), num_workers=2, persistent_workers=True)
     dataset: Any = loader.dataset
-    if nodes > 1:
-        with pytest.raises(ValueError, match=rf"num_canonical_nodes={nodes}: select at least"):
-            select(dataset, range(nodes - 1))
-    select(dataset, range(nodes))
-    assert_exactly_once(ids_of(loader), range(nodes))
+    assert_exactly_once(ids_of(loader), range(NUM_SAMPLES))
+    with pytest.raises(RuntimeError, match=r"already running.*before the first iteration"):
+        select(dataset, ODD)
+    assert_exactly_once(ids_of(loader), range(NUM_SAMPLES))
+    del loader
+    select(dataset, ODD)
+    assert_exactly_once(ids_of(make_loader(dataset, num_workers=2)), ODD)
+
+
+def test_copies_serve_what_the_dataset_serves(shards: str) -> None:
+    """They share its epochs, as copies of a StreamingDataset do, and outlive it."""
+    dataset = make_dataset(shards)
+    select(dataset, ODD)
+    copies = [copy.copy(dataset), copy.deepcopy(dataset)]
+    del dataset
+    gc.collect()
+    select(copies[1], range(40))
+    for of_two in copies:
+        assert_exactly_once(ids_of(make_loader(of_two, num_workers=2)), range(40))
+
+
+def test_a_copy_that_goes_takes_no_locks_along(shards: str) -> None:
+    dataset: Any = make_dataset(shards)
+    select(dataset, ODD)
+    for make in (copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))):
+        assert_exactly_once(ids_of(make_loader(make(dataset))), ODD)
+        gc.collect()
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            pool.apply(dataset.presence.check)  # raises if it finds that this rank has ended
 
 
 def folder_of(dataset: Any) -> Path:
@@ -286,9 +319,8 @@ def test_functions_that_cannot_be_served(
 
 def test_a_dataset_is_left_as_it_was_where_nothing_could_be_selected(shards: str) -> None:
     loader = make_loader(make_dataset(shards))
-    for ids, canonical_nodes in (([NUM_SAMPLES], 1), ([0], 2)):
-        dataset: Any = loader.dataset
-        dataset.num_canonical_nodes = canonical_nodes
+    dataset: Any = loader.dataset
+    for arguments in ({"ids": [NUM_SAMPLES]}, {"per_epoch": lambda epoch: [NUM_SAMPLES]}):
         with pytest.raises(ValueError):
-            select(dataset, ids)
-    assert_exactly_once(ids_of(loader), range(NUM_SAMPLES), padding=1)
+            select(dataset, **arguments)  # pyright: ignore[reportArgumentType]
+    assert_exactly_once(ids_of(loader), range(NUM_SAMPLES))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from composer_dataagent.streaming import SelectionMissingError
 from composer_dataagent.streaming.attach import to_mask
-from composer_dataagent.streaming.shard_index import are_set, samples_by_shard, shuffle_units
+from composer_dataagent.streaming.shard_index import samples_by_shard, shuffle_units
 from composer_dataagent.streaming.store import SelectionStore
 
 masks = st.lists(st.booleans(), min_size=1, max_size=200).map(np.array)
@@ -93,12 +93,6 @@ def test_units_are_the_counts_of_the_shards_used(case: tuple[np.ndarray, np.ndar
 def test_all_samples_give_all_shards(case: tuple[np.ndarray, np.ndarray]) -> None:
     sizes, _ = case
     np.testing.assert_array_equal(shuffle_units(np.arange(sizes.sum()), sizes), sizes)
-
-
-@given(masks, st.randoms(use_true_random=False))
-def test_bits_that_are_set(mask: np.ndarray, random) -> None:
-    ids = np.array(random.choices(range(len(mask)), k=20))
-    np.testing.assert_array_equal(are_set(np.packbits(mask), ids), mask[ids])
 
 
 @given(masks.filter(lambda mask: mask.any()), st.randoms(use_true_random=False))
