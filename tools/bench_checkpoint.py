@@ -5,6 +5,7 @@
 A real Trainer over map-style data of many samples trains one batch and writes Composer's own
 checkpoint, with and without DataAgent; a second one loads it and trains one more batch.
 
+    \b
     python tools/bench_checkpoint.py
     python tools/bench_checkpoint.py --samples 100000000 --repeats 1
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What selective streaming costs against stock streaming: reading, epoch boundary, planning.
 
+    \b
     python tools/bench_streaming.py                 all of it, about five minutes
     python tools/bench_streaming.py --only plan     one part
 
@@ -171,7 +172,7 @@ def rate_of(loader: DataLoader) -> float:
 
 def bench_boundary(folder: Path, samples: int, epochs: int = 7) -> dict[str, float | None]:
     """From the end of an epoch to the first batch of the next: select, plan, start, read."""
-    link_shards(folder, samples)
+    samples = link_shards(folder, samples)
     half = np.random.default_rng(0).permutation(samples)[: samples // 2]
     table = Table("workers", "stock ms", "selective ms", "extra ms", "extra ns per sample")
     table.title = f"Epoch boundary, {samples:,} samples, half selected, median of {epochs} epochs"
@@ -211,8 +212,8 @@ def bench_boundary(folder: Path, samples: int, epochs: int = 7) -> dict[str, flo
     }
 
 
-def link_shards(folder: Path, samples: int, per_shard: int = 1_280) -> None:
-    """A large dataset whose shards are all the same file."""
+def link_shards(folder: Path, samples: int, per_shard: int = 1_280) -> int:
+    """A large dataset whose shards are all the same file; gives its size, in whole shards."""
     with MDSWriter(out=str(folder), columns={"y": "int"}, size_limit=None) as writer:
         for i in range(per_shard):
             writer.write({"y": i})
@@ -220,11 +221,13 @@ def link_shards(folder: Path, samples: int, per_shard: int = 1_280) -> None:
     shard = index["shards"][0]
     first = folder / shard["raw_data"]["basename"]
     index["shards"] = []
-    for number in range(samples // per_shard):
+    shards = max(samples // per_shard, 1)
+    for number in range(shards):
         name = f"shard.{number:06d}.mds"
         os.link(first, folder / name)
         index["shards"].append({**shard, "raw_data": {**shard["raw_data"], "basename": name}})
     (folder / "index.json").write_text(json.dumps(index))
+    return shards * per_shard
 
 
 # ---------------------------------------------------------------------- planning

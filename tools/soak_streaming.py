@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill a run of several ranks with SIGKILL, again and again, and count what it served.
 
+    \b
     python tools/soak_streaming.py                  100 kills of 2 ranks x 2 workers
     python tools/soak_streaming.py --kills 10
 

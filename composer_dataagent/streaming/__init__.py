@@ -7,6 +7,7 @@ from __future__ import annotations
 from composer_dataagent.streaming.attach import attach
 from composer_dataagent.streaming.attachment import Attachment
 from composer_dataagent.streaming.errors import (
+    RankEndedError,
     SelectionCorruptError,
     SelectionError,
     SelectionMissingError,
@@ -18,6 +19,7 @@ from composer_dataagent.streaming.store import SelectionRecord
 
 __all__ = [
     "Attachment",
+    "RankEndedError",
     "SelectionCorruptError",
     "SelectionError",
     "SelectionMissingError",

@@ -115,6 +115,8 @@ def to_mask(ids: Ids | NDArray[np.bool_], num_samples: int) -> NDArray[np.bool_]
         ValueError: No id, one twice, one outside the data set, or a mask of another length.
         TypeError: Neither integers nor booleans.
     """
+    if isinstance(ids, np.ma.MaskedArray):
+        raise TypeError("sample ids are a masked array: give its compressed() or filled() values")
     array = np.asarray(ids.cpu() if isinstance(ids, torch.Tensor) else ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iub"):
         raise TypeError(
