@@ -4,18 +4,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from composer.utils import dist
+from filelock import FileLock
 from streaming import StreamingDataLoader, StreamingDataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
+from composer_dataagent import collectives
 from composer_dataagent.recipes.config import LoaderConfig
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.registry import Registry, snake_case, split_name
@@ -114,14 +119,15 @@ def build_loader(key: str, config: LoaderConfig, *, train: bool, seed: int) -> D
     batch_size = config.batch_size // ranks
     name, arguments = split_name(f"{key}.dataset", config.dataset)
     _check_there(f"{key}.dataset", arguments)
-    dataset = DATASETS.build(
-        f"{key}.dataset",
-        name,
-        arguments,
-        shuffle=train,
-        batch_size=batch_size,
-        shuffle_seed=seed,
-    )
+    with _one_job_at_a_time():
+        dataset = DATASETS.build(
+            f"{key}.dataset",
+            name,
+            arguments,
+            shuffle=train,
+            batch_size=batch_size,
+            shuffle_seed=seed,
+        )
     loader = StreamingDataLoader(
         dataset,
         batch_size=batch_size,
@@ -133,6 +139,24 @@ def build_loader(key: str, config: LoaderConfig, *, train: bool, seed: int) -> D
             "a smaller one, or drop_last=false"
         )
     return loader
+
+
+@contextlib.contextmanager
+def _one_job_at_a_time() -> Iterator[None]:
+    """Streaming looks for a free name in shared memory and then takes it, as if it were alone.
+
+    Of two jobs that start on a machine at once, one would end with ``FileExistsError``.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    lock = FileLock(os.path.join(tempfile.gettempdir(), f"composer_dataagent_{user}.lock"))
+    if dist.get_local_rank() == 0:
+        lock.acquire()
+    try:
+        collectives.barrier()  # the other ranks of the node look for the name, too
+        yield
+        collectives.barrier()
+    finally:
+        lock.release()
 
 
 def _check_there(key: str, arguments: Mapping[str, Any]) -> None:
