@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from streaming import MDSWriter
 from tqdm import tqdm
@@ -42,10 +43,12 @@ def prepare_digits(folder: str | Path) -> Path:
     return folder
 
 
-def _write_missing(folder: Path) -> None:
-    missing = [split for split in ("train", "eval") if not (folder / split).exists()]
-    if not missing:
-        return
+def load_splits() -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """The images uint8 ``[N, 8, 8]`` and labels ``[N]`` of ``train`` and ``eval``.
+
+    Raises:
+        RecipeError: scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -58,13 +61,23 @@ def _write_missing(folder: Path) -> None:
     train, evaluate = train_test_split(
         np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
     )
-    for split, rows in (("train", train), ("eval", evaluate)):
-        if split not in missing:
-            continue
+    return {
+        split: (pixels[rows], labels[rows])
+        for split, rows in (("train", train), ("eval", evaluate))
+    }
+
+
+def _write_missing(folder: Path) -> None:
+    missing = [split for split in ("train", "eval") if not (folder / split).exists()]
+    if not missing:
+        return
+    splits = load_splits()
+    for split in missing:
+        images, labels = splits[split]
         beside = folder / f"{split}.{os.getpid()}.part"
         with MDSWriter(out=str(beside), columns=COLUMNS, size_limit=SHARD_BYTES) as writer:
-            for row in tqdm(rows, desc=f"{folder / split}", unit="image"):
-                writer.write({"image": Image.fromarray(pixels[row]), "label": int(labels[row])})
+            for at in tqdm(range(len(labels)), desc=f"{folder / split}", unit="image"):
+                writer.write({"image": Image.fromarray(images[at]), "label": int(labels[at])})
         try:
             beside.rename(folder / split)
         except OSError:  # another process was faster

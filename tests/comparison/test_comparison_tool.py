@@ -1,0 +1,84 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""``tools/compare.py`` as a command: it runs, goes on after a kill, and says what it found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COMPARE = Path(__file__).parents[2] / "tools" / "compare.py"
+
+
+def command(folder: Path, *arguments: str) -> list[Any]:
+    place = ["--folder", folder / "work", "--out", folder / "results.jsonl"]
+    return [sys.executable, COMPARE, *place, *arguments]
+
+
+def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, *arguments), capture_output=True, text=True, check=False, env=environment()
+    )
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    results = folder / "results.jsonl"
+    return [json.loads(line) for line in results.read_text().splitlines()]
+
+
+def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
+    what = ["--conditions", "noise40", "--selectors", "short,random,data_agent", "--seeds", "1"]
+    first = subprocess.Popen(command(tmp_path, *what), env=environment(), start_new_session=True)
+    while not (tmp_path / "results.jsonl").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    before = rows(tmp_path)
+    done = compare(tmp_path, *what)
+    assert done.returncode == 0, done.stderr
+    after = rows(tmp_path)
+    assert after[: len(before)] == before and len(before) < len(after)
+    keys = {(row["selector"], row["seed"]) for row in after}
+    assert keys == {(selector, 0) for selector in ("short", "random", "data_agent")}
+    assert len(after) == 3
+    for row in after:
+        assert 0.7 < row["accuracy"] <= 1
+        assert row["wrong"] == round(0.4 * 1437) / 1437
+        assert abs(row["share"] - 6.5 / 12) < 0.01 <= row["overhead"]
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["rows"] == 3
+    entry = summary["data_agent"]["digits 0.5 noise40"]
+    of = {row["selector"]: 100 * row["accuracy"] for row in after}
+    assert abs(entry["to_random"][0] - (of["data_agent"] - of["random"])) < 1e-2
+    table = (tmp_path / "results.md").read_text()
+    assert "| data_agent |" in table and "--conditions noise40" in table
+
+    again = compare(tmp_path, *what)
+    assert again.returncode == 0 and rows(tmp_path) == after
+
+    changed = [{**row, "recipe": "of other settings"} for row in after]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+    refused = compare(tmp_path, *what)
+    assert refused.returncode == 1 and "made with other settings: give another" in refused.stderr
+
+
+def test_mistakes_are_told(tmp_path: Path) -> None:
+    for arguments, message in [
+        (["--conditions", "dirty"], "'dirty' is not one of clean, "),
+        (["--ratios", "0.5,2"], "a ratio is in (0, 1]"),
+        (["--table"], "has no results yet"),
+        (["--sources", "fashion", "--fashion", str(tmp_path)], "dataset-fashion-mnist"),
+    ]:
+        refused = compare(tmp_path, *arguments)
+        assert refused.returncode in (1, 2) and message in " ".join(refused.stderr.split())

@@ -1,0 +1,218 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Compare ways to choose training data at equal budgets, over data conditions and seeds.
+
+    \b
+    python tools/compare.py --preset quick      digits; a few minutes
+    python tools/compare.py --preset full       Fashion-MNIST; hours
+    python tools/compare.py --selectors random,data_agent --conditions clean,noise40 --seeds 3
+
+Each run is a recipe that `composer-dataagent train` would run the same way: Composer's Trainer,
+MDS shards, the package's own selectors. Runs that a results file has are not made again, and one
+that was stopped goes on. Ends with tables, beside the results as Markdown and picture, and one
+line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import click
+from comparison.conditions import CONDITIONS
+from comparison.methods import METHODS
+from comparison.rows import KEY, append_row, read_rows
+from comparison.runs import Job, fingerprint, jobs_of, plan, run_job
+from comparison.shards import prepare
+from comparison.sources import FASHION_FOLDER, SOURCES
+from comparison.table import best_rule, difference_to, groups_of, to_markdown
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"sources": ("digits",), "seeds": 3},
+    "full": {"sources": ("fashion",), "seeds": 5},
+}
+
+
+class Names(click.ParamType):
+    """Several names of a list, separated by commas."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self.known = known
+        self.name = "NAMES"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """Text to names."""
+        names = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+        for name in names:
+            if name not in self.known:
+                self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
+        return names
+
+
+class Ratios(click.ParamType):
+    """Several ratios, separated by commas."""
+
+    name = "RATIOS"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        """Text to numbers."""
+        if not isinstance(value, str):
+            return value
+        try:
+            ratios = tuple(float(text) for text in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers, for example 0.3,0.5", param, ctx)
+        if not all(0 < ratio <= 1 for ratio in ratios):
+            self.fail(f"{value!r}: a ratio is in (0, 1]", param, ctx)
+        return ratios
+
+
+@click.command(help=__doc__, context_settings={"max_content_width": 100, "show_default": True})
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="quick")
+@click.option("--sources", type=Names(list(SOURCES)), help="Default: the preset's.")
+@click.option("--conditions", type=Names(list(CONDITIONS)), default=",".join(CONDITIONS))
+@click.option("--selectors", type=Names(list(METHODS)), default=",".join(METHODS))
+@click.option("--ratios", type=Ratios(), default="0.5")
+@click.option("--seeds", type=click.IntRange(1), help="How many. Default: the preset's.")
+@click.option("--jobs", type=click.IntRange(1), default=2, help="Runs side by side, a core each.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default="runs/compare", help="Shards and runs."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The results. Default: tools/results/<preset>.jsonl.",
+)
+@click.option(
+    "--fashion",
+    type=click.Path(path_type=Path),
+    default=FASHION_FOLDER,
+    help="The .gz files of Debian's package dataset-fashion-mnist.",
+)
+@click.option("--prepare", "only_prepare", is_flag=True, help="Write the shards, and stop.")
+@click.option("--table", "only_table", is_flag=True, help="Show what the results file has.")
+def main(
+    preset: str,
+    sources: tuple[str, ...] | None,
+    conditions: tuple[str, ...],
+    selectors: tuple[str, ...],
+    ratios: tuple[float, ...],
+    seeds: int | None,
+    jobs: int,
+    folder: Path,
+    out: Path | None,
+    fashion: Path,
+    only_prepare: bool,
+    only_table: bool,
+) -> None:
+    """Prepare, run, show."""
+    out = out or Path(__file__).parent / "results" / f"{preset}.jsonl"
+    if not only_table:
+        of_preset = PRESETS[preset]
+        todo = list(
+            jobs_of(
+                sources or of_preset["sources"],
+                conditions,
+                selectors,
+                ratios,
+                range(seeds or of_preset["seeds"]),
+            )
+        )
+        prepare_all(todo, folder, fashion)
+        if only_prepare:
+            return
+        run_all(missing(todo, out, folder), out, folder, jobs)
+    rows = read_rows(out)
+    if not rows:
+        raise click.ClickException(f"{out} has no results yet")
+    text = to_markdown(rows)
+    out.with_suffix(".md").write_text(f"{_command()}\n\n{text}")
+    Console().print(Markdown(text))
+    print(json.dumps(summary(rows)))
+
+
+def prepare_all(jobs: Sequence[Job], folder: Path, fashion: Path) -> None:
+    """Write the shards of all jobs that are not there."""
+    sources = {name: SOURCES[name](fashion) for name in dict.fromkeys(job.source for job in jobs)}
+    for source, condition, seed in dict.fromkeys((j.source, j.condition, j.seed) for j in jobs):
+        prepare(sources[source], folder / "data" / source, condition, seed)
+
+
+def missing(jobs: Sequence[Job], out: Path, folder: Path) -> list[Job]:
+    """The jobs that the results file lacks.
+
+    Raises:
+        click.ClickException: It has one that was made with other settings.
+    """
+    there = {tuple(row[key] for key in KEY): row["recipe"] for row in read_rows(out)}
+    left = []
+    for job in jobs:
+        made = there.get(tuple(getattr(job, key) for key in KEY))
+        try:
+            recipe = plan(job, folder / "data" / job.source, folder / "runs").recipe
+        except ValueError as error:
+            raise click.ClickException(f"{job.name}: {error}") from error
+        if made is None:
+            left.append(job)
+        elif made != fingerprint(recipe):
+            raise click.ClickException(
+                f"{out} has {job.name}, made with other settings: give another --out"
+            )
+    return left
+
+
+def run_all(jobs: Sequence[Job], out: Path, folder: Path, side_by_side: int) -> None:
+    """Run jobs, and add a row for each as it ends."""
+    console = Console(stderr=True)
+    columns = [*Progress.get_default_columns()[:2], MofNCompleteColumn()]
+    pool = ProcessPoolExecutor(side_by_side, multiprocessing.get_context("spawn"))
+    with (
+        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress,
+        pool,
+    ):
+        task = progress.add_task("runs", total=len(jobs))
+        futures = {
+            pool.submit(run_job, job, folder / "data" / job.source, folder / "runs"): job
+            for job in jobs
+        }
+        try:
+            for future in as_completed(futures):
+                row = future.result()
+                append_row(out, row)
+                progress.update(task, advance=1, description=futures[future].name)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The default agent against others, in points: one entry a source, ratio and condition."""
+    differences = {}
+    for source, ratio, conditions in groups_of(rows):
+        for condition, own in conditions.items():
+            best = best_rule(own)
+            against = {"random": "random", "short": "short", "best_rule": best, "full": "full"}
+            entry: dict[str, Any] = {"best_rule_is": best}
+            for label, other in against.items():
+                found = difference_to(own, "data_agent", other)
+                if found is not None:
+                    interval = (found.mean, found.low, found.high)
+                    entry[f"to_{label}"] = [round(100 * value, 3) for value in interval]
+            differences[f"{source} {ratio:g} {condition}"] = entry
+    return {"rows": len(rows), "data_agent": differences}
+
+
+def _command() -> str:
+    return f"Made by `python tools/compare.py {' '.join(sys.argv[1:])}`".rstrip()
+
+
+if __name__ == "__main__":
+    main()

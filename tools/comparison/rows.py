@@ -1,0 +1,94 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A finished run as one row of the results, and the file of all rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from comparison.shards import wrong_labels
+from composer_dataagent.report import read_run
+
+KEY = ("source", "condition", "selector", "ratio", "seed")
+# Sizes of epochs are rounded, and a short run ends with a whole step.
+_TOLERANCE = 0.01
+
+
+def row_of(run_dir: Path, train: Path, expected_samples: int) -> dict[str, Any]:
+    """What a run reached, and at what cost.
+
+    Args:
+        run_dir (Path): Its folder.
+        train (Path): The shards that it was trained on.
+        expected_samples (int): Its budget.
+
+    Returns:
+        dict[str, Any]:
+
+        - ``accuracy``: on the evaluation set, after the last step, in [0, 1],
+        - ``samples``: samples trained on,
+        - ``overhead``: seconds of the agent (signals, acting, PPO, selecting) over all others of
+          training,
+        - ``coverage``: share of the data that was ever seen; ``churn``: of the last selection, the
+          share that the one before did not have,
+        - ``wrong``: share of wrong labels in the data; ``wrong_selected``: in the last epoch.
+
+    Raises:
+        click.ClickException: The run trained on more or fewer samples than its budget.
+    """
+    run = read_run(run_dir)
+    last = run.rows[-1]
+    samples = last["samples_seen"]
+    if abs(samples / expected_samples - 1) > _TOLERANCE:
+        raise click.ClickException(
+            f"{run_dir} trained on {samples} samples, but its budget is {expected_samples}: not a "
+            "fair comparison"
+        )
+    wrong = wrong_labels(train)
+    (metric,) = (name for name in last["metrics"] if "Accuracy" in name)
+    agent = sum(row["agent_seconds"] for row in run.rows)
+    seconds = sum(row["seconds"] for row in run.rows)
+    in_last_epoch = run.ledger["last_seen"] == run.ledger["last_seen"].max()
+    return {
+        "accuracy": last["metrics"][metric],
+        "samples": samples,
+        "overhead": agent / (seconds - agent),
+        "coverage": last["coverage"],
+        "churn": last["churn"],
+        "wrong": float(wrong.mean()),
+        "wrong_selected": float(wrong[in_last_epoch].mean()),
+        "seconds": seconds,
+    }
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a results file; none if it is not there."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row; it is on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def values(rows: Iterable[Mapping[str, Any]], name: str) -> dict[int, float]:
+    """One value of rows that differ in their seeds only, by seed."""
+    return {row["seed"]: row[name] for row in rows if row[name] is not None}
+
+
+def mean(rows: Iterable[Mapping[str, Any]], name: str) -> float:
+    """The mean of one value over seeds."""
+    return float(np.mean(list(values(rows, name).values())))

@@ -1,0 +1,68 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A condition of a source as MDS shards, and beside them which labels are wrong."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from streaming import MDSWriter
+
+from comparison.conditions import CONDITIONS
+from comparison.sources import Source
+
+# Dozens of shards, so that selections touch some and not others.
+_SHARD_BYTES = 1 << 17
+_WRONG = "wrong.npy"
+
+
+def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
+    """Write a condition, unless it is there.
+
+    Noise, tails and duplicates are drawn anew for each seed; all selectors of a seed train on the
+    same.
+
+    Args:
+        source (Source): Clean data.
+        folder (Path): Gets ``eval`` and a folder for each condition and seed.
+        condition (str): A name in ``CONDITIONS``.
+        seed (int): At least 0.
+
+    Returns:
+        Path: The folder of the shards to train on.
+    """
+    _write(folder / "eval", source.eval_images, source.eval_labels)
+    train = folder / f"{condition}-seed{seed}"
+    rng = np.random.default_rng([zlib.crc32(condition.encode()), seed])
+    data = CONDITIONS[condition](source.labels, rng)
+    _write(train, source.images[data.rows], data.labels, data.wrong)
+    return train
+
+
+def wrong_labels(train: Path) -> NDArray[np.bool_]:
+    """Which samples ``[N]`` of a prepared folder have a wrong label."""
+    return np.load(train / _WRONG)
+
+
+def _write(
+    folder: Path,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    wrong: NDArray[np.bool_] | None = None,
+) -> None:
+    if folder.exists():
+        return
+    shape = ",".join(map(str, images.shape[1:]))
+    columns = {"image": f"ndarray:uint8:{shape}", "label": "int"}
+    beside = folder.with_suffix(".part")
+    shutil.rmtree(beside, ignore_errors=True)  # left by a kill
+    with MDSWriter(out=str(beside), columns=columns, size_limit=_SHARD_BYTES) as writer:
+        for image, label in zip(images, labels, strict=True):
+            writer.write({"image": image, "label": int(label)})
+    if wrong is not None:
+        np.save(beside / _WRONG, wrong)
+    beside.rename(folder)

@@ -1,0 +1,80 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Clean, real data that installs from package registries."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from composer_dataagent.recipes.digits import load_splits
+
+# Debian's package: apt-get install dataset-fashion-mnist, or, without being root,
+# apt-get download dataset-fashion-mnist && dpkg-deb -x dataset-fashion-mnist*.deb somewhere
+FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+# A fixed part: small enough for hundreds of runs on a CPU, and hard enough to have differences.
+FASHION_SAMPLES = 8_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images with true labels, split in two.
+
+    Attributes:
+        images (NDArray[np.uint8]): ``[N, H, W]`` to train on.
+        labels (NDArray[np.int64]): ``[N]``.
+        eval_images (NDArray[np.uint8]): ``[M, H, W]`` to evaluate on; never changed.
+        eval_labels (NDArray[np.int64]): ``[M]``.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    eval_images: NDArray[np.uint8]
+    eval_labels: NDArray[np.int64]
+
+
+def digits(folder: Path) -> Source:
+    """scikit-learn's digits: 1,437 images of 8x8 to train on, 360 to evaluate on."""
+    del folder
+    splits = load_splits()
+    return Source(*splits["train"], *splits["eval"])
+
+
+def fashion(folder: Path) -> Source:
+    """Fashion-MNIST: a fixed part of 8,000 images of 28x28 to train on, 10,000 to evaluate on."""
+    try:
+        (images, labels), (eval_images, eval_labels) = (
+            (
+                _idx(folder, f"{part}-images-idx3-ubyte.gz"),
+                _idx(folder, f"{part}-labels-idx1-ubyte.gz"),
+            )
+            for part in ("train", "t10k")
+        )
+    except FileNotFoundError as error:
+        raise click.ClickException(
+            f"{error.filename} is missing. Fashion-MNIST is Debian's package "
+            "dataset-fashion-mnist: install it, or unpack it anywhere (apt-get download, dpkg-deb "
+            "-x) and give --fashion the folder of its .gz files"
+        ) from error
+    rows = np.random.default_rng(0).permutation(len(labels))[:FASHION_SAMPLES]
+    return Source(
+        images[rows], labels[rows].astype(np.int64), eval_images, eval_labels.astype(np.int64)
+    )
+
+
+def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
+    """An array in the IDX format: two zero bytes, type, rank, big-endian shape, data."""
+    with gzip.open(folder / name) as file:
+        content = file.read()
+    rank = content[3]
+    shape = np.frombuffer(content, ">u4", rank, 4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+SOURCES: dict[str, Callable[[Path], Source]] = {"digits": digits, "fashion": fashion}
