@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 import click
 from comparison.conditions import CONDITIONS
 from comparison.methods import METHODS
+from comparison.picture import draw
 from comparison.rows import KEY, append_row, read_rows
 from comparison.runs import Job, fingerprint, jobs_of, plan, run_job
 from comparison.shards import prepare
@@ -134,7 +134,8 @@ def main(
     if not rows:
         raise click.ClickException(f"{out} has no results yet")
     text = to_markdown(rows)
-    out.with_suffix(".md").write_text(f"{_command()}\n\n{text}")
+    out.with_suffix(".md").write_text(f"Made by `{command_of(rows)}`\n\n{text}")
+    draw(rows, out.with_suffix(".svg"))
     Console().print(Markdown(text))
     print(json.dumps(summary(rows)))
 
@@ -210,8 +211,14 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"rows": len(rows), "data_agent": differences}
 
 
-def _command() -> str:
-    return f"Made by `python tools/compare.py {' '.join(sys.argv[1:])}`".rstrip()
+def command_of(rows: Sequence[dict[str, Any]]) -> str:
+    """What makes these results, in one go."""
+    options = {
+        f"--{name}s": ",".join(dict.fromkeys(str(row[name]) for row in rows))
+        for name in ("source", "condition", "selector", "ratio")
+    }
+    options["--seeds"] = str(max(row["seed"] for row in rows) + 1)
+    return " ".join(["python tools/compare.py", *(f"{k} {v}" for k, v in options.items())])
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     of = {row["selector"]: 100 * row["accuracy"] for row in after}
     assert abs(entry["to_random"][0] - (of["data_agent"] - of["random"])) < 1e-2
     table = (tmp_path / "results.md").read_text()
-    assert "| data_agent |" in table and "--conditions noise40" in table
+    assert "| data_agent |" in table and "--conditions noise40 --selectors" in table
 
     again = compare(tmp_path, *what)
     assert again.returncode == 0 and rows(tmp_path) == after
