@@ -8,6 +8,7 @@ from composer_dataagent.streaming.attach import attach
 from composer_dataagent.streaming.attachment import Attachment
 from composer_dataagent.streaming.errors import (
     RankEndedError,
+    RankMissingError,
     SelectionCorruptError,
     SelectionError,
     SelectionMissingError,
@@ -20,6 +21,7 @@ from composer_dataagent.streaming.store import SelectionRecord
 __all__ = [
     "Attachment",
     "RankEndedError",
+    "RankMissingError",
     "SelectionCorruptError",
     "SelectionError",
     "SelectionMissingError",

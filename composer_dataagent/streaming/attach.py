@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 import os
 import resource
 import sys
@@ -22,7 +21,7 @@ from streaming.base.shuffle import algos as SHUFFLES
 from torch.utils.data import DataLoader
 
 from composer_dataagent import collectives
-from composer_dataagent.streaming.attachment import Attachment, Ids, to_mask
+from composer_dataagent.streaming.attachment import Attachment, Ids, epoch_number, to_mask
 from composer_dataagent.streaming.dataset import is_selective, names_in_the_way, selective
 from composer_dataagent.streaming.folders import make_folder, remove_folder
 from composer_dataagent.streaming.index_check import check_index
@@ -95,7 +94,7 @@ class StreamingAttachment(Attachment):
             TypeError: The ids are not integers.
         """
         upcoming = self.upcoming_epoch()
-        epoch = upcoming if epoch is None else operator.index(epoch)
+        epoch = upcoming if epoch is None else epoch_number(epoch)
         record = self._store.publish(to_mask(ids, self.num_samples), epoch)
         # The epoch that is running may still be read, by late workers or for a checkpoint.
         self._store.keep_only(range(upcoming - 1, sys.maxsize))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -55,8 +56,9 @@ class Attachment(ABC):
             SelectionRecord: Epoch, size and digest.
 
         Raises:
-            ValueError: No id, one twice, one outside the data set, or too few to deal.
-            TypeError: The ids are not integers.
+            ValueError: No id, one twice, one outside the data set, or too few to deal; or the epoch
+                is negative.
+            TypeError: The ids, or the epoch, are not integers.
         """
 
     @abstractmethod
@@ -106,6 +108,19 @@ class Attachment(ABC):
             epoch (int): What :meth:`upcoming_epoch` was, or the epoch that was running.
             sample_in_epoch (int): How many samples of it are done, over all ranks.
         """
+
+
+def epoch_number(epoch: int) -> int:
+    """An exact int (a range looks for any other number one by one).
+
+    Raises:
+        TypeError: Not a whole number.
+        ValueError: Negative.
+    """
+    number = operator.index(epoch)
+    if isinstance(epoch, bool) or number < 0:
+        raise ValueError(f"epoch={epoch!r} is not accepted; epochs count from 0")
+    return number
 
 
 def to_mask(ids: Ids | NDArray[np.bool_], num_samples: int) -> NDArray[np.bool_]:

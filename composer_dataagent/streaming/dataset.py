@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -152,6 +153,7 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             # time. So whoever comes second must find the same epoch: it reads the counter before
             # the state, and writes them the other way round. (Zero samples would name the epoch
             # after the running one.)
+            sample_in_epoch = operator.index(sample_in_epoch)
             state = super().state_dict(max(sample_in_epoch, 1), True)
             epoch = state["epoch"]
             if epoch < 0:
@@ -168,8 +170,6 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             self.load_state_dict(
                 {**state, "sample_in_epoch": sample_in_epoch, "selection": _brief(record)}
             )
-            # A state of an epoch before this one is taken for an old one, and left aside.
-            self.next_epoch = epoch
 
         # ------------------------------------------------------------------ spawned workers
 

@@ -29,6 +29,10 @@ class RankEndedError(SelectionError):
     """Another process of this node, which this one waits for, has ended."""
 
 
+class RankMissingError(SelectionError):
+    """Another process of this node serves the same data without a selection."""
+
+
 def in_words(error: BaseException | None) -> str:
     """An error and, where its own text does not say so, what caused it."""
     if error is None or isinstance(error, SelectionError):

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import functools
 import gc
+from collections import deque
 from collections.abc import Callable, Iterator
 from traceback import clear_frames
 from typing import Any
@@ -65,10 +66,12 @@ def follow(samples: list[Any], fetched: list[Any], ids: list[int]) -> list[int]:
     """
     if all(now is then for now, then in zip(samples, fetched, strict=False)):
         return ids
-    id_of = {id(sample): i for sample, i in zip(fetched, ids, strict=True)}
-    if len(samples) != len(fetched) or any(id(sample) not in id_of for sample in samples):
+    ids_of: dict[int, deque[int]] = {}  # one object can be several samples
+    for sample, i in zip(fetched, ids, strict=True):
+        ids_of.setdefault(id(sample), deque()).append(i)
+    if sorted(map(id, samples)) != sorted(map(id, fetched)):
         return ids  # it put other objects in their places
-    return [id_of[id(sample)] for sample in samples]
+    return [ids_of[id(sample)].popleft() for sample in samples]
 
 
 @functools.cache

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from composer_dataagent.streaming.attachment import Attachment, Ids, to_mask
+from composer_dataagent.streaming.attachment import Attachment, Ids, epoch_number, to_mask
 from composer_dataagent.streaming.errors import ShortEpochError
 from composer_dataagent.streaming.loader import check_loader, follow
 from composer_dataagent.streaming.repairs import named_after
@@ -70,8 +69,7 @@ class MapAttachment(Attachment):
     def serve(self, ids: Ids | NDArray[np.bool_], epoch: int | None = None) -> SelectionRecord:
         """See :meth:`Attachment.serve`."""
         upcoming = self.upcoming_epoch()
-        # An exact int: a range looks for any other number one by one.
-        epoch = upcoming if epoch is None else operator.index(epoch)
+        epoch = upcoming if epoch is None else epoch_number(epoch)
         record = self._sampler.publish(to_mask(ids, self.num_samples), epoch)
         # The epoch that is running may still have to be finished, see resume_here.
         self._sampler.keep_only(range(upcoming - 1, sys.maxsize))

@@ -196,7 +196,7 @@ def group_by_stream(
     return np.concatenate([grouped.reshape(-1), *rest])
 
 
-def deal(served: NDArray, world: World, batch_size: int) -> NDArray:
+def deal(served: NDArray, world: World, batch_size: int, done: int = 0) -> NDArray:
     """Deal samples to nodes, ranks and workers, who take turns.
 
     All ranks get the same number: some of the last samples are repeated for that, one for each rank
@@ -206,13 +206,19 @@ def deal(served: NDArray, world: World, batch_size: int) -> NDArray:
         served (NDArray): Sample ids, one node's after the other's, for each rank in turn.
         world (World): How many there are of each.
         batch_size (int): Samples per batch of a rank.
+        done (int): Samples that all ranks together have served before. Default: ``0``.
 
     Returns:
         NDArray: ``[nodes, ranks, workers, batches, batch_size]``, of the type of ``served``; -1
         where there is no sample.
     """
     physical, ranks, workers = world.num_nodes, world.ranks_per_node, world.workers_per_rank
+    if done % (physical * ranks):  # by another number of ranks, which repeated others
+        served, done = served[done:], 0
+    # Before what is done is left out: a resumed epoch repeats what an uninterrupted one repeats.
     served, tail = _even_out(served, physical, ranks)
+    tail = tail[max(done - len(served), 0) :]
+    served = served[done:]
     per_step = workers * batch_size * ranks * physical
     steps = ceil((len(served) + len(tail)) / per_step)
     dealt = np.full((physical, ranks, workers, steps, batch_size), -1, served.dtype)
@@ -264,7 +270,7 @@ def generate_work(
     """
     if dataset.batching_method == "random":
         served = _interleaved(dataset, ids, 1.0, epoch)
-        return deal(served[sample_in_epoch:], world, dataset.batch_size)
+        return deal(served, world, dataset.batch_size, sample_in_epoch)
     offsets = np.append(dataset.sample_offset_per_stream, dataset.num_samples)
     bounds = np.searchsorted(ids, offsets)
     streams = [
@@ -278,7 +284,7 @@ def generate_work(
         global_batch_size = dataset.batch_size * world.num_ranks
         seed = dataset.shuffle_seed + (epoch if dataset.epoch_seed_change else 0)
         served = group_by_stream(streams, global_batch_size, np.random.default_rng(seed))
-    return deal(served[sample_in_epoch:], world, dataset.batch_size)
+    return deal(served, world, dataset.batch_size, sample_in_epoch)
 
 
 def _interleaved(dataset: Any, ids: NDArray, share: float, epoch: int) -> NDArray:

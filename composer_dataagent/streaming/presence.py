@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from streaming.base.constant import TICK
 from streaming.base.shared import SharedBarrier
 
-from composer_dataagent.streaming.errors import RankEndedError
+from composer_dataagent.streaming.errors import RankEndedError, RankMissingError
 
 _LOOK_EVERY = 0.5  # seconds
 _WRITTEN = b"1"
@@ -66,6 +66,16 @@ class Presence:
                     f"Rank {rank} of this node has ended, while this process waited for it: see "
                     "its own output for why"
                 )
+
+    def missing(self) -> RankMissingError | None:
+        """What is wrong if another rank has never arrived; asked when all have begun an epoch."""
+        for rank, has_come in enumerate(self._own_file().read(0, self.ranks).ljust(self.ranks)):
+            if has_come != _WRITTEN[0]:
+                return RankMissingError(
+                    f"Rank {rank} of this node iterates over the data without a selection: select, "
+                    "or attach, on every rank"
+                )
+        return None
 
     @contextlib.contextmanager
     def preparing(self, shard_id: int) -> Iterator[bool]:

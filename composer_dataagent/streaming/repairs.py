@@ -6,6 +6,7 @@ Everything mends a defect of ``streaming`` 0.13.0 and can go when upstream has m
 override says which defect:
 
 - ``_resume`` and ``load_state_dict`` open shared memory anew at each call and never close it.
+- ``load_state_dict`` has no effect where later epochs have run.
 - ``state_dict`` names, between two epochs, the one that ended.
 - ``_get_work`` waits forever for a shard that a killed process was preparing, and holds the plan of
   all workers in memory three times.
@@ -43,7 +44,7 @@ from numpy.typing import NDArray
 from streaming import StreamingDataset
 from streaming.base.array import Array
 from streaming.base.batching import generate_work
-from streaming.base.constant import EPOCH_DATA, EPOCH_SHAPE, RESUME
+from streaming.base.constant import EPOCH_DATA, EPOCH_SHAPE, RESUME, TICK
 from streaming.base.dataset import NEVER, _Iterator, _ShardState
 from streaming.base.shared import SharedMemory
 from streaming.base.shared.prefix import _get_path
@@ -63,6 +64,9 @@ from composer_dataagent.streaming.shards import (
 # What a process makes for itself when it iterates or reads. Threads and file locks do not survive a
 # fork, and none of it can be pickled.
 _OF_ONE_PROCESS = ("_iterator", "_executor", "_event", "_failure", "_turn")
+
+# How often a text that another process may be writing is read.
+_TRIES = 100
 
 
 @functools.cache
@@ -100,17 +104,26 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 )
             except FileNotFoundError:
                 return None
-            text = bytes(shm.buf).split(b"\0", 1)[0]
-            shm.shm.close()
-            return json.loads(text)
+            try:
+                for tries_left in reversed(range(_TRIES)):
+                    text = bytes(shm.buf).split(b"\0", 1)[0]
+                    if not text:
+                        break  # another rank has made it, and is about to write
+                    try:
+                        return json.loads(text)
+                    except ValueError:  # it is writing
+                        if not tries_left:
+                            raise
+                        sleep(TICK)
+                return None
+            finally:
+                shm.shm.close()
 
         def _resume(self, world: World, epoch: int) -> tuple[int, int]:
             # Stock code opens the state anew in each call and keeps it open until the process ends:
             # two file descriptors for each checkpoint and each look at the upcoming epoch.
             state = self.loaded_state()
-            if state is None:
-                return super()._resume(world, epoch)  # which opens nothing, and sets the defaults
-            if state["epoch"] < epoch:
+            if state is None or state["epoch"] < epoch:
                 if not self.num_canonical_nodes:
                     per_node = 64 if self.shuffle_algo in ("py1s", "py2s") else 1
                     self.num_canonical_nodes = per_node * world.num_nodes
@@ -124,7 +137,8 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             return epoch, sample_in_epoch
 
         def load_state_dict(self, obj: dict[str, Any]) -> None:
-            # Stock code opens it once more for each state, and closes none.
+            # Stock code opens it once more for each state, and closes none; and where epochs have
+            # run already, it takes a state of one of them for an old one, and leaves it aside.
             before: SharedMemory | None = vars(self).get("_resume_shm")
             super().load_state_dict(obj)
             opened = self._resume_shm
@@ -132,6 +146,8 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 atexit.unregister(opened.cleanup)
                 opened.cleanup()  # not the one that made it, so this closes and does not delete
                 self._resume_shm = before
+            if obj["epoch"] >= 0:
+                self.next_epoch = obj["epoch"]
 
         def upcoming_epoch(self) -> int:
             """The streaming epoch that the next iteration runs, a pending resume included."""
@@ -182,7 +198,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                     try:
                         plan, *shared = self._attach_work()
                     except FileNotFoundError:
-                        failure = ShortEpochError(
+                        failure = self.presence.missing() or ShortEpochError(
                             f"The leading process of this node could not plan epoch {epoch}: see "
                             "its error"
                         )
@@ -195,6 +211,8 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             for memory in shared:
                 if memory is not None:
                     memory.cleanup()
+            if failure is None:
+                failure = self.presence.missing()
             if failure is not None:
                 raise failure
             self._planned = (epoch, int((work != -1).sum()))
@@ -319,10 +337,14 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                     self.prepare_shard(shard_id)
 
         def __getitem__(self, at: Any) -> Any:
-            # Stock code makes five calls to find out that a number of NumPy's is one.
-            if type(at) is np.int64 and at >= 0 and takes_one_id:
-                return self.get_item(at)  # type: ignore[arg-type]  # as stock code does
-            return super().__getitem__(at)  # type: ignore[arg-type]
+            try:
+                # Stock code makes five calls to find out that a number of NumPy's is one.
+                if type(at) is np.int64 and at >= 0 and takes_one_id:
+                    return self.get_item(at)  # type: ignore[arg-type]  # as stock code does
+                return super().__getitem__(at)  # type: ignore[arg-type]
+            except StopIteration as error:
+                # Stock code would take it for the end of the epoch.
+                raise RuntimeError(f"Sample {at}: the dataset raised StopIteration") from error
 
         def _start_clean(self) -> None:
             """Leave behind what another process or an epoch that failed has left in this object."""

@@ -16,7 +16,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from mds_samples import checked_ids, make_attached, served
+from mds_samples import checked_ids, make_attached, make_dataset, make_loader, served
+from streaming import StreamingDataLoader
+
+from composer_dataagent.streaming import attach
 
 
 def _join(rank: int, ranks: int, folder: str) -> None:
@@ -46,14 +49,22 @@ def _rank(rank: int, ranks: int, folder: str, shards: str, workers: int, selecti
     _join(rank, ranks, folder)
     # As under a launcher; here it would be the way in which this process was started.
     context = "fork" if workers else None
-    attachment, loader = make_attached(shards, num_workers=workers, multiprocessing_context=context)
+    loader: Any = make_loader(
+        make_dataset(shards),
+        StreamingDataLoader,
+        num_workers=workers,
+        multiprocessing_context=context,
+    )
     result: Any = []
     try:
         for of_ranks in selections:
-            attachment.serve(of_ranks[rank] if isinstance(of_ranks, dict) else of_ranks)
+            selected = of_ranks[rank] if isinstance(of_ranks, dict) else of_ranks
+            if selected is not None:
+                attach(loader.dataset, loader).serve(selected)
             length = len(loader)
             dist.barrier()
-            result.append((length, served(loader)))
+            batches = list(loader) if selected is None else served(loader)
+            result.append((length, batches))
     except Exception as error:
         result = f"{type(error).__name__}: {error}"
     torch.save(result, f"{folder}/{rank}.pt")
@@ -68,7 +79,8 @@ def run_ranks(shards: str, *, ranks: int, workers: int, selections: Sequence[Any
         shards: Folder of the MDS shards.
         ranks: How many.
         workers: Of each rank's loader.
-        selections: Ids, the same on every rank, or ids by rank.
+        selections: Ids, the same on every rank, or ids by rank; a rank with ``None`` does not
+            attach.
 
     Returns:
         For each rank: for each epoch ``len(loader)`` and the ids of its batches; or the error.

@@ -84,6 +84,34 @@ def test_a_dataset_with_attributes_of_the_same_names(shards: str) -> None:
         attach(make_dataset(shards, Watched))
 
 
+class Halves(StreamingDataset):
+    """One object stands for several samples, as cached ones do."""
+
+    def __getitem__(self, at: Any) -> Any:
+        return int(at) % 2
+
+
+def reverse(samples: list[int]) -> list[int]:
+    samples.reverse()
+    return samples
+
+
+def test_ids_of_a_batch_that_has_an_object_twice_and_is_sorted(shards: str) -> None:
+    loader = make_loader(make_dataset(shards, Halves, shuffle=False), collate_fn=reverse)
+    attach(loader.dataset, loader).serve(range(24))
+    batches = [(batch, loader.sample_ids.tolist()) for batch in loader]  # type: ignore[attr-defined]
+    assert all([i % 2 for i in ids] == batch for batch, ids in batches)
+    assert sorted(i for _, ids in batches for i in ids) == list(range(24))
+
+
+@pytest.mark.parametrize("epoch", [-1, True, 0.5])
+def test_epochs_that_are_none(shards: str, epoch: Any) -> None:
+    for loader in (make_loader(make_dataset(shards)), DataLoader([1, 2, 3])):  # type: ignore[arg-type]
+        attachment = attach(loader.dataset, loader)
+        with pytest.raises((ValueError, TypeError), match=r"epochs count from 0|float"):
+            attachment.serve([1], epoch)
+
+
 class Filtering(StreamingDataset):
     def __iter__(self) -> Iterator[Any]:
         return (sample for sample in super().__iter__() if sample["id"] % 2)

@@ -325,6 +325,22 @@ def test_an_iteration_that_a_newer_one_ended_says_so(shards: str) -> None:
         list(old)
 
 
+class Stopping(StreamingDataset):
+    def __getitem__(self, at: Any) -> Any:
+        if at == 30:
+            raise StopIteration
+        return super().__getitem__(at)
+
+
+@WORKERS
+def test_a_dataset_that_stops_the_iteration(shards: str, workers: dict[str, Any]) -> None:
+    attachment, loader = make_attached(shards, Stopping, **workers)
+    attachment.serve(range(60))
+    assert_fails(loader, RuntimeError, "Sample 30: the dataset raised StopIteration")
+    attachment.serve(range(30))
+    assert_exactly_once(served(loader), range(30))
+
+
 class Interrupting:
     """A collate function that is interrupted once, as by Ctrl-C."""
 

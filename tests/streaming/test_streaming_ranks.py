@@ -30,3 +30,10 @@ def test_a_rank_that_selected_other_samples_says_so(shards: str, others: range) 
     assert isinstance(results[0], list)
     assert results[1].startswith("SelectionCorruptError: The leading rank")
     assert "same samples on every rank" in results[1]
+
+
+@pytest.mark.parametrize("without", [0, 1])
+def test_a_rank_that_selects_nothing_at_all(shards: str, without: int) -> None:
+    selected = {0: range(40), 1: range(40)}
+    results = run_ranks(shards, ranks=RANKS, workers=0, selections=[{**selected, without: None}])
+    assert results[1 - without].startswith(f"RankMissingError: Rank {without} of this node")

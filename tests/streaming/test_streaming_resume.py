@@ -20,6 +20,9 @@ from mds_samples import (
     served,
 )
 from streaming import StreamingDataLoader, StreamingDataset
+from streaming.base.constant import RESUME
+from streaming.base.shared import SharedMemory
+from streaming.base.shared.prefix import _get_path
 
 from composer_dataagent.streaming import SelectionCorruptError, select
 
@@ -216,6 +219,45 @@ HERE = pytest.mark.parametrize(
 )
 
 
+@WORKERS
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_state_is_loaded_where_later_epochs_have_run(
+    shards: str, workers: int, persistent: bool
+) -> None:
+    """As after an epoch that failed; stock code passes over it without a word."""
+    arguments = {"num_workers": workers, "persistent_workers": persistent and workers > 0}
+    attachment, loader = make_attached(shards, **arguments)
+    streaming: Any = loader
+    orders, state = [], None
+    for epoch in range(3):
+        attachment.serve(draw(60, epoch))
+        batches = iter(loader)
+        orders.append([checked_ids(loader, next(batches)) for _ in range(2)])
+        if epoch == 1:
+            state = streaming.state_dict()
+        orders[-1] += [checked_ids(loader, batch) for batch in batches]
+    for _ in range(2):
+        streaming.load_state_dict(state)
+        assert attachment.upcoming_epoch() == 1
+        attachment.serve(draw(60, 1))
+        assert served(loader) == orders[1][2:]
+        attachment.serve(draw(60, 2))
+        assert served(loader) == orders[2]
+
+
+def test_a_state_that_another_rank_is_about_to_write(shards: str) -> None:
+    """It makes the memory first."""
+    attachment, loader = make_attached(shards)
+    attachment.serve(range(60))
+    batches = iter(loader)
+    first = checked_ids(loader, next(batches))
+    del batches
+    path = _get_path(attachment.dataset._shm_prefix_int, RESUME)
+    SharedMemory(name=path, size=1 << 14)
+    attachment.resume_here(len(first))
+    assert sorted([*first, *chain(*served(loader))]) == list(range(60))
+
+
 @HERE
 def test_resume_here(shards: str, workers: int, persistent: bool) -> None:
     expected = uninterrupted(shards, workers)
@@ -284,6 +326,14 @@ def test_resume_here_with_another_selection_is_refused(shards: str) -> None:
     attachment.resume_here(3 * BATCH)
     attachment.serve(SELECTIONS[1])
     assert_fails(loader, SelectionCorruptError, r"middle of epoch 0.*select the same samples")
+
+
+def test_a_part_of_a_sample(shards: str) -> None:
+    attachment, loader = make_attached(shards)
+    attachment.serve(range(60))
+    served(loader)
+    with pytest.raises(TypeError, match="float"):
+        attachment.resume_here(2.5)  # type: ignore[arg-type]
 
 
 def test_resume_here_where_that_makes_no_sense(shards: str) -> None:
