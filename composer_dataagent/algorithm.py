@@ -24,6 +24,7 @@ from composer_dataagent import collectives
 from composer_dataagent.agent import (
     REWARDS,
     SIGNAL_STATE_DIM,
+    Action,
     Learner,
     composite_reward,
     sample_keys,
@@ -679,10 +680,15 @@ class DataAgent(Algorithm):
         facts = self._journal.facts
         facts.add(where=~visits.nonfinite, loss=visits.loss, entropy=visits.entropy)
         facts.add(nonfinite=visits.nonfinite)
-        if self._learner is None or state is None or action is None:
+        # The state of a visit that was not finite is none of its own: nothing is learned from it.
+        finite = ~rows.columns["nonfinite"]
+        if self._learner is None or state is None or action is None or not finite.any():
             return
-        mine = torch.from_numpy(aim[rows.rank == collectives.rank()]).to(self._device)
-        stats, reward = self._learner.learn(state, action, mine)
+        mine = rows.rank == collectives.rank()
+        kept = torch.from_numpy(np.flatnonzero(finite[mine])).to(self._device)
+        action = Action(*(column[kept] for column in action))
+        aims = torch.from_numpy(aim[mine & finite]).to(self._device)
+        stats, reward = self._learner.learn(state[kept], action, aims)
         facts.add(reward=reward, updates=torch.ones(()))
         facts.add_actions(action.action)
         facts.add(**{f"ppo_{name}": value for name, value in vars(stats).items()})
