@@ -243,6 +243,7 @@ class DataAgent(Algorithm):
         self._loaded: dict[str, Any] | None = None
         self._randomness: ResumedRandomness | None = None
         self._attachment: Attachment | None = None
+        self._device = torch.device("cpu")  # the model's, once it is known
 
     def __repr__(self) -> str:
         # A function by its name: its own repr is an address, another one in each process.
@@ -263,7 +264,9 @@ class DataAgent(Algorithm):
     def apply(self, event: Event, state: State, logger: Logger) -> None:
         """Handle ``event``; the time spent is counted as the agent's overhead."""
         start = time.perf_counter()
-        self._HANDLERS[event](self, state, logger)
+        # Autocast that is on around fit() is meant for the model: it would reach the agent, too.
+        with torch.autocast(self._device.type, enabled=False):
+            self._HANDLERS[event](self, state, logger)
         if self._attachment is not None:
             self._journal.add_agent_time(time.perf_counter() - start)
 
