@@ -118,6 +118,25 @@ def test_so_do_other_agents(
     assert_ranks_agree(together)
 
 
+@pytest.mark.parametrize(
+    ("launcher", "ranks"),
+    [
+        (["torch.distributed.run", "--standalone", "--nproc-per-node=2"], 2),
+        pytest.param(["composer.cli.launcher", "-n", "4"], 4, marks=pytest.mark.grid),
+    ],
+    ids=["torchrun", "composer"],
+)
+def test_whoever_starts_the_ranks(
+    even_shards: str, tmp_path: Path, whole: Any, launcher: list[str], ranks: int
+) -> None:
+    launched = killable_run.run(even_shards, tmp_path / "run", ranks=ranks, launcher=launcher)
+    assert launched.exit_code == 0, launched.error
+    assert launched.batches == whole(ranks).batches
+    assert_same_batches(launched, whole())
+    for mine, expected in zip(launched.finals, whole(ranks).finals, strict=True):
+        assert_same(mine, expected)
+
+
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_agree_on_ragged_data(shards: str, tmp_path: Path, ranks: int) -> None:
     """Each epoch's last batch is smaller, and a few samples come on two ranks."""

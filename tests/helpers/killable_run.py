@@ -8,6 +8,9 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,7 @@ def _train(
     save_interval: str,
     kill_after: int | None,
     arguments: dict[str, Any],
+    launched: bool = False,
 ) -> None:
     import torch
     import torch.distributed as dist
@@ -60,8 +64,11 @@ def _train(
     from parallel_runs import parallelism
 
     from composer_dataagent import DataAgent
+    from composer_dataagent.recipes.build import join_ranks
 
-    if ranks > 1:
+    if launched:
+        join_ranks("cpu")
+    elif ranks > 1:
         os.environ |= {
             "RANK": str(rank),
             "WORLD_SIZE": str(ranks),
@@ -135,6 +142,30 @@ def _train(
     trainer.close()
 
 
+def _fork(job: tuple[Any, ...]) -> int:
+    """Start the ranks, and give the exit code that they had."""
+    # A server that has the imports done forks each run: no thread of the test process is copied.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
+    processes = [context.Process(target=_train, args=(rank, *job)) for rank in range(job[0])]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    exit_codes = {process.exitcode for process in processes}
+    assert len(exit_codes) == 1, exit_codes
+    return exit_codes.pop() or 0
+
+
+def _launch(launcher: Sequence[str], job: tuple[Any, ...]) -> int:
+    """Have a launcher start the ranks, and give its exit code."""
+    command = [sys.executable, "-m", *launcher, __file__, json.dumps(job)]
+    ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK")
+    # Composer leaves those of this process behind, which may have trained by itself.
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
 def run(
     shards: str,
     folder: Path,
@@ -142,6 +173,7 @@ def run(
     ranks: int = 1,
     save_interval: str = "1ba",
     kill_after: int | None = None,
+    launcher: Sequence[str] = (),
     **arguments: Any,
 ) -> Outcome:
     """Run (or resume, if ``folder`` holds checkpoints) and wait for the end or the death.
@@ -153,6 +185,7 @@ def run(
         save_interval: Composer's time string.
         kill_after: SIGKILL when this many batches are trained and before they are saved; negative:
             when the epoch that ends with batch ``-kill_after`` is over, before it is saved.
+        launcher: A module that starts the ranks, and its arguments. Default: they are forked.
         **arguments: Of DataAgent, and ``of_rank``: those that a rank has for its own; ``dropout``:
             of the model; ``loader``: arguments of the loader, and ``map_style``; ``trainer``: of
             the trainer; ``parallel``: see ``parallel_runs``.
@@ -161,23 +194,8 @@ def run(
 
     folder.mkdir(exist_ok=True)
     attempt = len(list(folder.glob("batches-*-0.jsonl")))
-    # A server that has the imports done forks each run: no thread of the test process is copied.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
-    processes = [
-        context.Process(
-            target=_train,
-            args=(rank, ranks, attempt, shards, str(folder), save_interval, kill_after, arguments),
-        )
-        for rank in range(ranks)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    exit_codes = {process.exitcode for process in processes}
-    assert len(exit_codes) == 1, exit_codes
-    outcome = Outcome(exit_codes.pop() or 0)
+    job = (ranks, attempt, shards, str(folder), save_interval, kill_after, arguments)
+    outcome = Outcome(_launch(launcher, job) if launcher else _fork(job))
     for earlier in range(attempt + 1):
         logs = sorted(folder.glob(f"batches-{earlier}-*.jsonl"))
         of_ranks = [dict(map(json.loads, log.read_text().splitlines())) for log in logs]
@@ -191,3 +209,7 @@ def run(
             torch.load(folder / f"final-{rank}.pt", weights_only=True) for rank in range(ranks)
         ]
     return outcome
+
+
+if __name__ == "__main__":
+    _train(int(os.environ["RANK"]), *json.loads(sys.argv[1]), launched=True)
