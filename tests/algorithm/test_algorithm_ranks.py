@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,10 @@ from composer_dataagent.report import read_run
 EVEN = 200
 FIRST, PRUNED = 13, 7
 TOTAL = FIRST + 2 * PRUNED
+COMPILES = [
+    pytest.mark.grid,
+    pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,8 @@ def policy_of(outcome: Outcome) -> torch.Tensor:
         (1, "compile"),
         (2, "compile-fsdp1"),
         (2, "compile-fsdp2"),
+        pytest.param(1, "compile-inductor", marks=COMPILES),
+        pytest.param(2, "compile-inductor-fsdp2", marks=COMPILES),
     ],
 )
 def test_ranks_train_on_what_one_process_trains_on(
@@ -104,6 +111,7 @@ def test_ranks_train_on_what_one_process_trains_on(
         (2, "fsdp1", {"state": "features"}),
         (2, "fsdp2", {"state": "features"}),
         (2, "compile-fsdp2", {"state": "features"}),
+        pytest.param(1, "compile-inductor", {"state": "features"}, marks=COMPILES),
         (4, None, {"preset": "paper"}),
         (2, None, {"selector": "infobatch"}),
         (2, None, {"loader": {"num_workers": 2, "persistent_workers": True}}),
