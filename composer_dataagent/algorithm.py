@@ -68,7 +68,7 @@ from composer_dataagent.visits import VisitBuffer, Visits
 log = logging.getLogger(__name__)
 
 STATES = ("signals", "features", "both")
-STATE_VERSION = 2
+STATE_VERSION = 3
 # Samples scored at once at the epoch's end: bounds memory, not results.
 SCORE_CHUNK = 1 << 16
 
@@ -966,7 +966,7 @@ class DataAgent(Algorithm):
         return {
             "visits": self._ranks.all_gather_objects(self._visits.state_dict()),
             "random": self._ranks.all_gather_objects(take_random_state()),
-            "journal": self._journal.state_dict(self._ranks.all_reduce_sum),
+            "journal": self._ranks.all_gather_objects(self._journal.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -1023,7 +1023,7 @@ class DataAgent(Algorithm):
     def _restore_inside_epoch(self, state: dict[str, Any]) -> None:
         rank, ranks = collectives.rank(), collectives.world_size()
         self._visits.load_state_dict(state["visits"], rank, ranks, self._device)
-        self._journal.load_state_dict(state["journal"], 1.0 if rank == 0 else 0.0)
+        self._journal.load_state_dict(state["journal"], rank, ranks)
 
 
 def _unpack(bits: Tensor, count: int) -> NDArray[np.bool_]:

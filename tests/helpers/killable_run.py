@@ -27,12 +27,14 @@ class Outcome:
         exit_code: Of the first rank; the others had the same.
         batches: The ids of each batch, of all ranks in order.
         finals: Of a finished run: for each rank the state of model and agent.
+        rows: Of a finished run: its history.
         error: What the first rank raised, if it did.
     """
 
     exit_code: int
     batches: dict[int, list[int]] = field(default_factory=dict)
     finals: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
 
     @property
@@ -111,7 +113,8 @@ def _train(
         arguments.pop("parallel", None), make_model(arguments.pop("dropout", 0.0))
     )
     arguments |= arguments.pop("of_rank", {}).get(rank, {})
-    agent = DataAgent(**{"ratio": 0.5, "update_interval": 4, **arguments})
+    os.chdir(folder)  # the same name for each run, so that agents have one repr
+    agent = DataAgent(**{"ratio": 0.5, "update_interval": 4, "run_dir": "history", **arguments})
     try:
         trainer = build_trainer(
             make_map_loader(**loader_arguments)
@@ -192,6 +195,8 @@ def run(
     """
     import torch
 
+    from composer_dataagent.report import read_run
+
     folder.mkdir(exist_ok=True)
     attempt = len(list(folder.glob("batches-*-0.jsonl")))
     job = (ranks, attempt, shards, str(folder), save_interval, kill_after, arguments)
@@ -208,6 +213,7 @@ def run(
         outcome.finals = [
             torch.load(folder / f"final-{rank}.pt", weights_only=True) for rank in range(ranks)
         ]
+        outcome.rows = read_run(folder / "history").rows
     return outcome
 
 
