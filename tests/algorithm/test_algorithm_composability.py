@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mixed_ranks
 import pytest
 import torch
 from alibi_reader import Reader
@@ -17,6 +18,7 @@ from companion_checks import (
     by_id,
     check_ids,
     check_ledger,
+    check_mixed_batches,
     check_same,
     expected_of,
     shares_of,
@@ -292,24 +294,28 @@ def test_a_mixed_sample_is_scored_with_its_own_share_of_the_loss(
             loader=image_loader(soft),
             device_train_microbatch_size=microbatch,
         )
-        mixes = iter(mixed)
         expected: dict[int, dict[str, float]] = {}
-        for batch, (_, features) in zip(outcome.account.batches, outcome.read, strict=True):
-            own_features = []
-            for at, (ids, logits, loss) in enumerate(batch.microbatches()):
-                mix = next(mixes)
-                shares = shares_of(logits, targets[ids], mix)
-                assert float(shares["loss"].mean()) == pytest.approx(loss, rel=1e-4)
-                expected |= by_id(ids, shares)
-                entered = batch.features[at]
-                inverse = mix.partner.argsort()
-                own_features.append(mix.own * entered + (1 - mix.own) * entered[inverse])
-            torch.testing.assert_close(features, torch.cat(own_features))
-        assert next(mixes, None) is None
+        for shares in check_mixed_batches(outcome, mixed, targets):
+            expected |= shares
         check_ids(outcome)
         check_ledger(outcome, expected)
         outcomes.append(outcome)
     check_same(*outcomes)
+
+
+@pytest.mark.parametrize(
+    ("name", "parallel"),
+    [
+        ("MixUp", "fsdp2"),
+        ("CutMix", None),
+        pytest.param("MixUp", None, marks=pytest.mark.grid),
+        pytest.param("CutMix", "fsdp2", marks=pytest.mark.grid),
+        pytest.param("MixUp", "fsdp1", marks=pytest.mark.grid),
+    ],
+)
+def test_so_is_one_of_several_ranks(tmp_path: Path, name: str, parallel: str | None) -> None:
+    """Whose head is found by itself, whatever the model is wrapped in."""
+    mixed_ranks.run_ranks(tmp_path, name, parallel)
 
 
 def test_a_mixed_sample_is_scored_at_the_first_pass_of_sam(mixed: list[Mixed]) -> None:

@@ -64,9 +64,10 @@ def assert_ranks_agree(outcome: Outcome) -> None:
         assert_same(final["agent"], outcome.finals[0]["agent"])
 
 
-def without_counts(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the history without what ranks sent, which is counted from where a run goes on."""
-    return {name: value for name, value in row.items() if not name.startswith(("calls", "bytes"))}
+def rows_of(outcome: Outcome) -> list[dict[str, Any]]:
+    """The history without what ranks sent, which is counted from where a run goes on."""
+    counts = ("calls", "bytes")
+    return [{k: v for k, v in row.items() if not k.startswith(counts)} for row in outcome.rows]
 
 
 def policy_of(outcome: Outcome) -> torch.Tensor:
@@ -244,7 +245,7 @@ def test_two_killed_ranks_resume_as_if_never_stopped(
     assert resumed.batches == uninterrupted.batches
     for mine, expected in zip(resumed.finals, uninterrupted.finals, strict=True):
         assert_same(mine, expected)
-    assert_same(*([without_counts(row) for row in run.rows] for run in (resumed, uninterrupted)))
+    assert_same(rows_of(resumed), rows_of(uninterrupted))
 
 
 @pytest.mark.parametrize(

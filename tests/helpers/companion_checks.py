@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -103,3 +103,29 @@ def shares_of(logits: Tensor, targets: Tensor, mix: Mixed) -> dict[str, Tensor]:
         for name, values in shares.items():
             values.append(mix.own * own[name] + (1 - mix.own) * other[name])
     return {name: torch.cat(values) for name, values in shares.items()}
+
+
+def check_mixed_batches(
+    outcome: Outcome, mixed: Sequence[Mixed], targets: Tensor = LABELS
+) -> list[dict[int, dict[str, float]]]:
+    """Shares add up to the training loss, and features are dealt to samples as shares are.
+
+    Returns:
+        The own shares of the samples of each batch.
+    """
+    mixes = iter(mixed)
+    shares_of_batches = []
+    for batch, (_, features) in zip(outcome.account.batches, outcome.read, strict=True):
+        own_features, own_shares = [], {}
+        for at, (ids, logits, loss) in enumerate(batch.microbatches()):
+            mix = next(mixes)
+            shares = shares_of(logits, targets[ids], mix)
+            assert abs(float(shares["loss"].mean()) - loss) < 1e-4 * loss
+            own_shares |= by_id(ids, shares)
+            entered = batch.features[at]
+            inverse = mix.partner.argsort()
+            own_features.append(mix.own * entered + (1 - mix.own) * entered[inverse])
+        torch.testing.assert_close(features, torch.cat(own_features))
+        shares_of_batches.append(own_shares)
+    assert next(mixes, None) is None
+    return shares_of_batches

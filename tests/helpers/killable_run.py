@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forked_ranks import join
+
 EPOCHS = 3
 GLOBAL_BATCH = 16
 
@@ -71,17 +73,7 @@ def _train(
     if launched:
         join_ranks("cpu")
     elif ranks > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "WORLD_SIZE": str(ranks),
-            "LOCAL_RANK": str(rank),
-            "LOCAL_WORLD_SIZE": str(ranks),
-            "NODE_RANK": "0",
-        }
-        meeting = Path(folder, f"rendezvous-{attempt}")
-        dist.init_process_group(
-            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks
-        )
+        join(rank, ranks, Path(folder, f"rendezvous-{attempt}"))
     # Loader workers watch their parent, which must be the run that is killed: under forkserver,
     # inherited from the test process, they would outlive it.
     multiprocessing.set_start_method("fork", force=True)
