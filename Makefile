@@ -26,7 +26,7 @@ demo: $(INSTALLED)  ## Train on digits four ways, print a table, write an HTML r
 test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.
 	$(BIN)/python -m pytest
 
-test-grid: $(INSTALLED)  ## Stream in every combination of settings; takes half an hour.
+test-grid: $(INSTALLED)  ## Every combination of settings; takes half an hour.
 	$(BIN)/python -m pytest -m grid
 
 $(COMMUNITY)/.installed: $(INSTALLED)
