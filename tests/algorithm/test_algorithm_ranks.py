@@ -84,14 +84,14 @@ def policy_of(outcome: Outcome) -> torch.Tensor:
     [
         (2, None),
         (4, None),
-        (2, "fsdp1"),
-        (2, "fsdp1-checkpointing"),
+        pytest.param(2, "fsdp1", marks=pytest.mark.grid),
+        pytest.param(2, "fsdp1-checkpointing", marks=pytest.mark.grid),
         (2, "fsdp2"),
         (4, "fsdp2-full"),
         (2, "fsdp2-checkpointing"),
         (1, "compile"),
-        (2, "compile-fsdp1"),
-        (2, "compile-fsdp2"),
+        pytest.param(2, "compile-fsdp1", marks=pytest.mark.grid),
+        pytest.param(2, "compile-fsdp2", marks=pytest.mark.grid),
         pytest.param(1, "compile-inductor", marks=COMPILES),
         pytest.param(2, "compile-inductor-fsdp2", marks=COMPILES),
     ],
@@ -111,7 +111,7 @@ def test_ranks_train_on_what_one_process_trains_on(
 @pytest.mark.parametrize(
     ("ranks", "parallel", "arguments"),
     [
-        (2, None, {"state": "both"}),
+        pytest.param(2, None, {"state": "both"}, marks=pytest.mark.grid),
         (2, "fsdp1", {"state": "features"}),
         (2, "fsdp2", {"state": "features"}),
         (2, "compile-fsdp2", {"state": "features"}),
@@ -149,7 +149,7 @@ def test_whoever_starts_the_ranks(
         assert_same(mine, expected)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.grid)])
 def test_ranks_agree_on_ragged_data(shards: str, tmp_path: Path, ranks: int) -> None:
     """Each epoch's last batch is smaller, and a few samples come on two ranks."""
     outcome = killable_run.run(shards, tmp_path / "run", ranks=ranks)
@@ -215,15 +215,15 @@ def test_what_ranks_send_each_other_is_counted_and_little(even_shards: str, tmp_
     ("parallel", "save_interval", "kill_after"),
     [
         (None, "1ba", 2),
-        (None, "1ba", FIRST - 1),
-        (None, "1ba", FIRST),
+        pytest.param(None, "1ba", FIRST - 1, marks=pytest.mark.grid),
+        pytest.param(None, "1ba", FIRST, marks=pytest.mark.grid),
         (None, "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
-        (None, "1ba", FIRST + 4),
+        pytest.param(None, "1ba", FIRST + 4, marks=pytest.mark.grid),
         (None, "1ep", FIRST + 3),
         ("fsdp1", "1ba", FIRST + 4),
         ("fsdp2", "1ba", FIRST + 4),
-        ("fsdp2", "1ba", FIRST + PRUNED + 2),
-        ("fsdp2", "1ep", FIRST + 3),
+        pytest.param("fsdp2", "1ba", FIRST + PRUNED + 2, marks=pytest.mark.grid),
+        pytest.param("fsdp2", "1ep", FIRST + 3, marks=pytest.mark.grid),
         ("fsdp2-full", "1ba", FIRST + 4),
     ],
 )
@@ -252,11 +252,11 @@ def test_two_killed_ranks_resume_as_if_never_stopped(
     ("before", "after", "save_interval"),
     [
         (2, 1, "1ba"),
-        (1, 2, "1ba"),
-        (4, 2, "1ba"),
+        pytest.param(1, 2, "1ba", marks=pytest.mark.grid),
+        pytest.param(4, 2, "1ba", marks=pytest.mark.grid),
         (2, 4, "1ba"),
         (4, 2, "1ep"),
-        (1, 4, "1ep"),
+        pytest.param(1, 4, "1ep", marks=pytest.mark.grid),
     ],
 )
 def test_other_numbers_of_ranks_go_on_with_the_same_batches(
