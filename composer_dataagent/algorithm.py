@@ -24,6 +24,7 @@ from composer_dataagent import collectives
 from composer_dataagent.agent import (
     REWARDS,
     SIGNAL_STATE_DIM,
+    Action,
     Learner,
     composite_reward,
     sample_keys,
@@ -67,7 +68,7 @@ from composer_dataagent.visits import VisitBuffer, Visits
 log = logging.getLogger(__name__)
 
 STATES = ("signals", "features", "both")
-STATE_VERSION = 2
+STATE_VERSION = 3
 # Samples scored at once at the epoch's end: bounds memory, not results.
 SCORE_CHUNK = 1 << 16
 
@@ -242,6 +243,7 @@ class DataAgent(Algorithm):
         self._loaded: dict[str, Any] | None = None
         self._randomness: ResumedRandomness | None = None
         self._attachment: Attachment | None = None
+        self._device = torch.device("cpu")  # the model's, once it is known
 
     def __repr__(self) -> str:
         # A function by its name: its own repr is an address, another one in each process.
@@ -262,7 +264,9 @@ class DataAgent(Algorithm):
     def apply(self, event: Event, state: State, logger: Logger) -> None:
         """Handle ``event``; the time spent is counted as the agent's overhead."""
         start = time.perf_counter()
-        self._HANDLERS[event](self, state, logger)
+        # Autocast that is on around fit() is meant for the model: it would reach the agent, too.
+        with torch.autocast(self._device.type, enabled=False):
+            self._HANDLERS[event](self, state, logger)
         if self._attachment is not None:
             self._journal.add_agent_time(time.perf_counter() - start)
 
@@ -679,10 +683,15 @@ class DataAgent(Algorithm):
         facts = self._journal.facts
         facts.add(where=~visits.nonfinite, loss=visits.loss, entropy=visits.entropy)
         facts.add(nonfinite=visits.nonfinite)
-        if self._learner is None or state is None or action is None:
+        # The state of a visit that was not finite is none of its own: nothing is learned from it.
+        finite = ~rows.columns["nonfinite"]
+        if self._learner is None or state is None or action is None or not finite.any():
             return
-        mine = torch.from_numpy(aim[rows.rank == collectives.rank()]).to(self._device)
-        stats, reward = self._learner.learn(state, action, mine)
+        mine = rows.rank == collectives.rank()
+        kept = torch.from_numpy(np.flatnonzero(finite[mine])).to(self._device)
+        action = Action(*(column[kept] for column in action))
+        aims = torch.from_numpy(aim[mine & finite]).to(self._device)
+        stats, reward = self._learner.learn(state[kept], action, aims)
         facts.add(reward=reward, updates=torch.ones(()))
         facts.add_actions(action.action)
         facts.add(**{f"ppo_{name}": value for name, value in vars(stats).items()})
@@ -957,7 +966,7 @@ class DataAgent(Algorithm):
         return {
             "visits": self._ranks.all_gather_objects(self._visits.state_dict()),
             "random": self._ranks.all_gather_objects(take_random_state()),
-            "journal": self._journal.state_dict(self._ranks.all_reduce_sum),
+            "journal": self._ranks.all_gather_objects(self._journal.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -1014,7 +1023,7 @@ class DataAgent(Algorithm):
     def _restore_inside_epoch(self, state: dict[str, Any]) -> None:
         rank, ranks = collectives.rank(), collectives.world_size()
         self._visits.load_state_dict(state["visits"], rank, ranks, self._device)
-        self._journal.load_state_dict(state["journal"], 1.0 if rank == 0 else 0.0)
+        self._journal.load_state_dict(state["journal"], rank, ranks)
 
 
 def _unpack(bits: Tensor, count: int) -> NDArray[np.bool_]:

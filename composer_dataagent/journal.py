@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from composer.core import State
 from numpy.typing import NDArray
-from torch import Tensor
 
 from composer_dataagent.report import History
 from composer_dataagent.report.facts import EpochFacts
@@ -111,15 +110,11 @@ class Journal:
         """Whether there is a history to write to."""
         return self._history is not None
 
-    def state_dict(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """The running epoch's sums and times, for a checkpoint in the middle of it.
+    def state_dict(self) -> dict[str, Any]:
+        """The running epoch's sums and times, for a checkpoint in the middle of it."""
+        return {"facts": self.facts.state_dict(), **self.times()}
 
-        Args:
-            all_reduce_sum (Callable[[Tensor], Tensor]): Sums a tensor over ranks.
-        """
-        return {"facts": self.facts.state_dict(all_reduce_sum), **self.times()}
-
-    def load_state_dict(self, state: Mapping[str, Any], share: float) -> None:
-        """Restore what :meth:`state_dict` gave; ``share`` of the sums is this rank's."""
-        self.facts.load_state_dict(dict(state["facts"]), share)
-        self._seconds, self._agent_seconds = state["seconds"], state["agent_seconds"]
+    def load_state_dict(self, of_ranks: Sequence[Mapping[str, Any]], rank: int, ranks: int) -> None:
+        """Restore what :meth:`state_dict` gave on each rank, to rank ``rank`` of ``ranks`` now."""
+        self.facts.load_state_dict([state["facts"] for state in of_ranks], rank, ranks)
+        self._seconds, self._agent_seconds = of_ranks[0]["seconds"], of_ranks[0]["agent_seconds"]

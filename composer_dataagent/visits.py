@@ -109,9 +109,9 @@ class VisitBuffer:
         return visits
 
     def state_dict(self) -> list[dict[str, Tensor]]:
-        """The remembered batches, for a checkpoint between two updates."""
+        """The remembered batches, on the host, for a checkpoint between two updates."""
         return [
-            {field.name: getattr(batch, field.name) for field in fields(batch)}
+            {field.name: getattr(batch, field.name).cpu() for field in fields(batch)}
             for batch in self._batches
         ]
 
@@ -137,7 +137,7 @@ class VisitBuffer:
         else:
             parts = [
                 {
-                    name: torch.cat([part[name].cpu() for part in batch]).tensor_split(ranks)[rank]
+                    name: torch.cat([part[name] for part in batch]).tensor_split(ranks)[rank]
                     for name in batch[0]
                 }
                 for batch in zip(*of_ranks, strict=True)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,6 +128,8 @@ def join_ranks(device: Any) -> None:
         found = get_device(None if device is None else str(device))
     except Exception as error:
         raise RecipeError(f"trainer.device={device!r} is not accepted: {error}") from error
+    if "GROUP_RANK" in os.environ:  # torchrun's word for what Composer looks for
+        os.environ.setdefault("NODE_RANK", os.environ["GROUP_RANK"])
     dist.initialize_dist(found)
 
 

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,23 +80,29 @@ class EpochFacts:
         """Counts of actions in 20 equal bins over [0, 1]."""
         return [int(count) for count in all_reduce_sum(self._histogram.clone()).cpu().tolist()]
 
-    def state_dict(
-        self, all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    ) -> dict[str, Tensor | dict[str, Tensor]]:
-        """The sums over all ranks, for a checkpoint in the middle of an epoch."""
+    def state_dict(self) -> dict[str, Tensor | dict[str, Tensor]]:
+        """This rank's sums, on the host, for a checkpoint in the middle of an epoch."""
         return {
-            "sums": {name: all_reduce_sum(self._sums[name].clone()) for name in sorted(self._sums)},
-            "histogram": all_reduce_sum(self._histogram.clone()),
+            "sums": {name: sums.cpu() for name, sums in self._sums.items()},
+            "histogram": self._histogram.clone().cpu(),
         }
 
-    def load_state_dict(self, state: dict, share: float = 1.0) -> None:
+    def load_state_dict(self, of_ranks: Sequence[dict[str, Any]], rank: int, ranks: int) -> None:
         """Restore what :meth:`state_dict` gave.
 
         Args:
-            state (dict): The sums over all ranks.
-            share (float): This rank's. Default: all of them (one rank).
+            of_ranks (Sequence[dict]): What it gave on each rank.
+            rank (int): Of this process.
+            ranks (int): How many there are now; if others than before, sums are dealt to them.
         """
+        # Each rank its own: in another order, sums over ranks would be rounded in another way.
+        mine = of_ranks[rank::ranks]
+
+        def restore(get: Callable[[dict[str, Any]], Tensor]) -> Tensor:
+            return sum(map(get, mine), torch.zeros_like(get(of_ranks[0]))).to(self._device)
+
         self._sums = {
-            name: tensor.to(self._device) * share for name, tensor in state["sums"].items()
+            name: restore(lambda state, name=name: state["sums"][name])
+            for name in of_ranks[0]["sums"]
         }
-        self._histogram = state["histogram"].to(self._device) * share
+        self._histogram = restore(lambda state: state["histogram"])

@@ -15,6 +15,9 @@ from composer_dataagent.signals.detect import SignalsFn
 from composer_dataagent.signals.features import FeatureHook
 from composer_dataagent.signals.mixing import Mixing, own_shares
 
+# Features beyond it count as infinite: the policy's sums over them would overflow.
+TOO_LARGE = 1e30
+
 
 class BatchReader:
     """Reads each sample of a batch once, whatever the trainer does with it.
@@ -71,7 +74,7 @@ class BatchReader:
             if self.hook is not None:
                 self.hook.disable()
                 features = self.hook.take()
-                broken = ~features.isfinite().all(dim=1)
+                broken = ~(features.abs() < TOO_LARGE).all(dim=1)  # true of NaN, too
                 # One NaN in a state would end all learning of the agent.
                 features = torch.where(broken[:, None], 0.0, features)
                 if mixing is not None:
@@ -92,8 +95,8 @@ class BatchReader:
 
         Returns:
             tuple[Signals, Tensor | None] | None: Signals and features ``[B, F]`` of the batch; None
-            if an earlier pass gave them. A sample with a NaN or an infinity among its features has
-            0 for all of them, and is marked in ``Signals.nonfinite``.
+            if an earlier pass gave them. A sample with a NaN or an infinity (or what is nearly one)
+            among its features has 0 for all of them, and is marked in ``Signals.nonfinite``.
 
         Raises:
             RuntimeError: The model saw another number of samples than were served.

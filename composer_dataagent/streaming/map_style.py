@@ -218,10 +218,13 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
             # Batches come back in the order in which they were asked for, so their ids are known
             # here, whichever worker reads them and however far ahead.
             sampler: Any = _sampler_of(self)
-            asked = _batches(sampler.begin_epoch(), self.batch_size or 1, self.drop_last)
+            order, size = torch.from_numpy(sampler.begin_epoch()), self.batch_size or 1
+            end = len(order) - len(order) % size if self.drop_last else len(order)
+            asked = range(0, end, size)  # where batches begin, as torch cuts them
             served = 0
-            for (batch, places), ids in zip(super().__iter__(), asked, strict=False):
+            for (batch, places), at in zip(super().__iter__(), asked, strict=False):
                 served += 1
+                ids = order[at : at + size]
                 self.sample_ids = ids.clone() if places is None else ids[places]
                 yield batch
             if served < len(asked):
@@ -231,13 +234,6 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
                 )
 
     return named_after(cls, Beside)
-
-
-def _batches(order: NDArray[np.int64], batch_size: int, drop_last: bool) -> list[Tensor]:
-    """The ids of each batch, as torch cuts them."""
-    end = len(order) - len(order) % batch_size if drop_last else len(order)
-    ids = torch.from_numpy(order)
-    return [ids[at : at + batch_size] for at in range(0, end, batch_size)]
 
 
 def _sampler_of(loader: DataLoader) -> object:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch.utils.data import DistributedSampler, RandomSampler, Sampler
 
 from composer_dataagent.streaming.errors import SelectionCorruptError, SelectionMissingError
 from composer_dataagent.streaming.store import SelectionRecord
+
+CHUNK = 1 << 16
 
 
 def deal(
@@ -35,7 +38,8 @@ def deal(
         drops, on none.
     """
     if isinstance(given, DistributedSampler):
-        return ids[list(_dealer(given, len(ids)))]
+        dealer = _dealer(given, len(ids))
+        return ids[np.fromiter(dealer, np.int64, len(dealer))]
     if isinstance(given, RandomSampler):
         return np.random.default_rng([shuffle_seed, epoch]).permutation(ids)
     return ids
@@ -210,7 +214,7 @@ class SelectedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order, self._order = self._order, None
-        return iter((self._remaining() if order is None else order).tolist())
+        return _as_ints(self._remaining() if order is None else order)
 
     def __len__(self) -> int:
         for epoch in (self.next_epoch, self._begun):  # which runs, until the next is selected
@@ -218,3 +222,9 @@ class SelectedSampler(Sampler[int]):
             if selection is not None:
                 return share_of(self.given, selection[1].size)
         return share_of(self.given, self.num_samples)
+
+
+def _as_ints(ids: NDArray[np.int64]) -> Iterator[int]:
+    """Python's numbers take five times an array's memory, so not those of all ids at once."""
+    starts = range(0, len(ids), CHUNK)
+    return chain.from_iterable(ids[at : at + CHUNK].tolist() for at in starts)

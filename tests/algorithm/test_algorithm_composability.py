@@ -4,23 +4,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import mixed_ranks
 import pytest
 import torch
 from alibi_reader import Reader
+from companion_checks import (
+    Mixed,
+    by_id,
+    check_ids,
+    check_ledger,
+    check_mixed_batches,
+    check_same,
+    expected_of,
+    shares_of,
+    watched_mixing,
+)
 from companion_runs import (
     BATCH,
     CLASSES,
-    HALF,
     LABELS,
     NUM_SAMPLES,
-    Account,
-    Outcome,
     StreamedPictures,
     bert,
     bert_in_low_precision,
@@ -30,7 +38,6 @@ from companion_runs import (
     image_loader,
     picture_loader,
     run,
-    signals_of,
     soft_targets,
     text_loader,
 )
@@ -61,10 +68,8 @@ from composer.algorithms import (
     StochasticDepth,
     WeightStandardization,
 )
-from composer.algorithms.cutmix import cutmix
-from composer.algorithms.mixup import mixup
 from composer.core import Algorithm, Callback
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.data import DataLoader
 
@@ -176,49 +181,6 @@ ROWS = {
 }
 
 
-def check_ids(outcome: Outcome, dropped: tuple[int, int] = (0, 0)) -> None:
-    """Each epoch served what was called for, once, and the ledger says just that."""
-    account, ledger = outcome.account, outcome.agent.ledger
-    first, second = account.served(0), account.served(1)
-    assert len(set(first)) == len(first) == NUM_SAMPLES - dropped[0]
-    assert len(set(second)) == len(second) == HALF - dropped[1]
-    assert set(second) <= account.called_for[0]
-    assert set(np.flatnonzero(ledger.last_seen == 1)) == set(second)
-    visits = np.bincount(first + second, minlength=NUM_SAMPLES)
-    assert (ledger.visits == visits).all()
-
-
-def check_ledger(outcome: Outcome, expected: dict[int, dict[str, float]]) -> None:
-    """The ledger has these signals of each sample's last visit, and its own label."""
-    ids = np.array(sorted(expected))
-    for name in ("loss", "entropy", "max_prob"):
-        wanted = [expected[i][name] for i in ids]
-        got = getattr(outcome.agent.ledger, name)[ids]
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5, err_msg=name)
-    assert (outcome.agent.ledger.label[ids] == LABELS[ids].numpy()).all()
-
-
-def by_id(ids: Tensor, signals: dict[str, Tensor]) -> dict[int, dict[str, float]]:
-    columns = {name: column.tolist() for name, column in signals.items()}
-    return {i: {name: columns[name][at] for name in columns} for at, i in enumerate(ids.tolist())}
-
-
-def expected_of(account: Account) -> dict[int, dict[str, float]]:
-    """Of the last visit of each sample, from the logits that its own row had."""
-    expected: dict[int, dict[str, float]] = {}
-    for batch in account.batches:
-        expected |= by_id(batch.ids, signals_of(torch.cat(batch.logits), LABELS[batch.ids]))
-    return expected
-
-
-def check_same(a: Outcome, b: Outcome) -> None:
-    """Two runs that served and scored the same, to the last bit."""
-    for epoch in (0, 1):
-        assert a.account.served(epoch) == b.account.served(epoch)
-    ledgers = (outcome.agent.ledger.state_dict() for outcome in (a, b))
-    torch.testing.assert_close(*ledgers, rtol=0, atol=0, equal_nan=True)
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_every_sample_is_scored_with_its_training_pass_in_either_order(name: str) -> None:
     row = ROWS[name]
@@ -304,45 +266,10 @@ def test_sizes_change_with_several_microbatches() -> None:
 # ---------------------------------------------------------------------- mixed rows
 
 
-@dataclass(frozen=True)
-class Mixed:
-    """What Composer's function took and gave: partners, and the share of a row's own sample."""
-
-    partner: Tensor
-    own: float
-
-
 @pytest.fixture
-def mixed(monkeypatch: pytest.MonkeyPatch) -> list[Mixed]:
-    """How each microbatch was mixed, as the functions that do it see it."""
-    seen: list[Mixed] = []
-
-    def watch(module: Any, name: str, own: Callable[[float], float]) -> None:
-        function = getattr(module, name)
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            result = function(*args, **kwargs)
-            seen.append(Mixed(kwargs["indices"], own(float(result[2]))))
-            return result
-
-        monkeypatch.setattr(module, name, watched)
-
-    watch(mixup, "mixup_batch", lambda mixing: 1 - mixing)
-    watch(cutmix, "cutmix_batch", lambda own: own)
-    return seen
-
-
-def shares_of(logits: Tensor, targets: Tensor, mix: Mixed) -> dict[str, Tensor]:
-    """A sample's own share, one sample after the other."""
-    rows = len(logits)
-    mixed_into = {int(mix.partner[row]): row for row in range(rows)}
-    shares: dict[str, list[Tensor]] = {"loss": [], "entropy": [], "max_prob": []}
-    for j in range(rows):
-        own = signals_of(logits[[j]], targets[[j]])
-        other = signals_of(logits[[mixed_into[j]]], targets[[j]])
-        for name, values in shares.items():
-            values.append(mix.own * own[name] + (1 - mix.own) * other[name])
-    return {name: torch.cat(values) for name, values in shares.items()}
+def mixed() -> Iterator[list[Mixed]]:
+    with watched_mixing() as seen:
+        yield seen
 
 
 MIXERS = {
@@ -367,24 +294,28 @@ def test_a_mixed_sample_is_scored_with_its_own_share_of_the_loss(
             loader=image_loader(soft),
             device_train_microbatch_size=microbatch,
         )
-        mixes = iter(mixed)
         expected: dict[int, dict[str, float]] = {}
-        for batch, (_, features) in zip(outcome.account.batches, outcome.read, strict=True):
-            own_features = []
-            for at, (ids, logits, loss) in enumerate(batch.microbatches()):
-                mix = next(mixes)
-                shares = shares_of(logits, targets[ids], mix)
-                assert float(shares["loss"].mean()) == pytest.approx(loss, rel=1e-4)
-                expected |= by_id(ids, shares)
-                entered = batch.features[at]
-                inverse = mix.partner.argsort()
-                own_features.append(mix.own * entered + (1 - mix.own) * entered[inverse])
-            torch.testing.assert_close(features, torch.cat(own_features))
-        assert next(mixes, None) is None
+        for shares in check_mixed_batches(outcome, mixed, targets):
+            expected |= shares
         check_ids(outcome)
         check_ledger(outcome, expected)
         outcomes.append(outcome)
     check_same(*outcomes)
+
+
+@pytest.mark.parametrize(
+    ("name", "parallel"),
+    [
+        ("MixUp", "fsdp2"),
+        ("CutMix", None),
+        pytest.param("MixUp", None, marks=pytest.mark.grid),
+        pytest.param("CutMix", "fsdp2", marks=pytest.mark.grid),
+        pytest.param("MixUp", "fsdp1", marks=pytest.mark.grid),
+    ],
+)
+def test_so_is_one_of_several_ranks(tmp_path: Path, name: str, parallel: str | None) -> None:
+    """Whose head is found by itself, whatever the model is wrapped in."""
+    mixed_ranks.run_ranks(tmp_path, name, parallel)
 
 
 def test_a_mixed_sample_is_scored_at_the_first_pass_of_sam(mixed: list[Mixed]) -> None:

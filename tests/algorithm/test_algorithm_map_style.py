@@ -209,16 +209,16 @@ def run(name: str, folder: Path, **arguments: Any) -> killable_run.Outcome:
     ("name", "save_interval", "kill_after"),
     [
         ("random", "1ba", 2),
-        ("random", "1ba", FIRST),
+        pytest.param("random", "1ba", FIRST, marks=pytest.mark.grid),
         ("random", "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
         ("random", "1ba", FIRST + 4),
         ("random", "1ep", FIRST + 3),
         ("distributed", "1ba", FIRST + 4),
         ("distributed", "1ep", FIRST + PRUNED + 2),
         ("workers", "1ba", FIRST + 4),
-        ("workers", "1ep", FIRST + 3),
+        pytest.param("workers", "1ep", FIRST + 3, marks=pytest.mark.grid),
         ("dropout", "1ba", FIRST + 4),
-        ("dropout", "1ep", FIRST + 4),
+        pytest.param("dropout", "1ep", FIRST + 4, marks=pytest.mark.grid),
     ],
 )
 def test_killed_and_resumed_equals_uninterrupted(

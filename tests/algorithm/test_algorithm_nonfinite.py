@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ FULL, HALF = 13, 7  # batches of 16 in a full epoch and in one of half the sampl
         ({"state": "both", "head": "head"}, {"value": math.inf}),
         ({"state": "both", "head": "head"}, {"features": True}),
         ({"state": "features", "head": "head"}, {"features": True, "value": math.inf}),
+        ({"state": "features", "head": "head"}, {"features": True, "value": 3e38}),
         ({"preset": "paper", "head": "head"}, {"features": True}),
         ({"selector": "infobatch"}, {}),
         ({"selector": "ucb"}, {}),
@@ -73,6 +75,36 @@ def test_samples_for_which_the_model_always_breaks(
     assert (agent.ledger.label >= 0).all()  # labels are the data's, not the model's
     losses = [row["mean_loss"] for row in read_run(run_dir).rows]
     assert 1 < losses[0] < 3  # of the finite ones alone
+    learned = [sum(row["action_histogram"] or []) for row in read_run(run_dir).rows]
+    sound = [len(set(ids) - set(INKY)) for ids in recorder.by_epoch()]
+    assert learned == (sound if agent._learner else [0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"state": "features", "head": "head"}, {"state": "both", "head": "head"}],
+    ids=str,
+)
+def test_the_policy_learns_nothing_from_a_batch_that_breaks(
+    make_trainer: Any, arguments: dict[str, str]
+) -> None:
+    class Digests(Callback):
+        def fit_start(self, state: Any, logger: Any) -> None:
+            self.seen = [agent._learner.digest()]  # type: ignore[union-attr]
+
+        def batch_end(self, state: Any, logger: Any) -> None:
+            self.seen.append(agent._learner.digest())  # type: ignore[union-attr]
+
+    broken, digests = [0, 5, FULL + 2], Digests()
+    agent = DataAgent(update_interval=1, **arguments)  # type: ignore[arg-type]
+    make_trainer(
+        agent,
+        model=spoiled_model(in_batch(*broken), features="state" in arguments),
+        callbacks=[digests],
+        epochs=2,
+    ).fit()
+    learned = [before != after for before, after in pairwise(digests.seen)]
+    assert [batch for batch, has in enumerate(learned) if not has] == broken
 
 
 @pytest.mark.parametrize("state", ["signals", "features"])

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from itertools import chain
 from pathlib import Path
@@ -16,13 +17,15 @@ from digits_run import NUM_SAMPLES, write_shards
 from killable_run import Outcome
 from same_states import assert_same
 
-from composer_dataagent.report import read_run
-
 # No padding on 2 and 4 ranks, neither of all samples nor of half of them: a sample that is trained
 # twice makes another model. Global batches of 16: 13 in the first epoch, 7 in each pruned one.
 EVEN = 200
 FIRST, PRUNED = 13, 7
 TOTAL = FIRST + 2 * PRUNED
+COMPILES = [
+    pytest.mark.grid,
+    pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,12 @@ def assert_ranks_agree(outcome: Outcome) -> None:
         assert_same(final["agent"], outcome.finals[0]["agent"])
 
 
+def rows_of(outcome: Outcome) -> list[dict[str, Any]]:
+    """The history without what ranks sent, which is counted from where a run goes on."""
+    counts = ("calls", "bytes")
+    return [{k: v for k, v in row.items() if not k.startswith(counts)} for row in outcome.rows]
+
+
 def policy_of(outcome: Outcome) -> torch.Tensor:
     assert outcome.final is not None
     weights = outcome.final["agent"]["learner"]["policy"]
@@ -75,14 +84,16 @@ def policy_of(outcome: Outcome) -> torch.Tensor:
     [
         (2, None),
         (4, None),
-        (2, "fsdp1"),
-        (2, "fsdp1-checkpointing"),
+        pytest.param(2, "fsdp1", marks=pytest.mark.grid),
+        pytest.param(2, "fsdp1-checkpointing", marks=pytest.mark.grid),
         (2, "fsdp2"),
         (4, "fsdp2-full"),
         (2, "fsdp2-checkpointing"),
         (1, "compile"),
-        (2, "compile-fsdp1"),
-        (2, "compile-fsdp2"),
+        pytest.param(2, "compile-fsdp1", marks=pytest.mark.grid),
+        pytest.param(2, "compile-fsdp2", marks=pytest.mark.grid),
+        pytest.param(1, "compile-inductor", marks=COMPILES),
+        pytest.param(2, "compile-inductor-fsdp2", marks=COMPILES),
     ],
 )
 def test_ranks_train_on_what_one_process_trains_on(
@@ -100,10 +111,11 @@ def test_ranks_train_on_what_one_process_trains_on(
 @pytest.mark.parametrize(
     ("ranks", "parallel", "arguments"),
     [
-        (2, None, {"state": "both"}),
+        pytest.param(2, None, {"state": "both"}, marks=pytest.mark.grid),
         (2, "fsdp1", {"state": "features"}),
         (2, "fsdp2", {"state": "features"}),
         (2, "compile-fsdp2", {"state": "features"}),
+        pytest.param(1, "compile-inductor", {"state": "features"}, marks=COMPILES),
         (4, None, {"preset": "paper"}),
         (2, None, {"selector": "infobatch"}),
         (2, None, {"loader": {"num_workers": 2, "persistent_workers": True}}),
@@ -118,7 +130,26 @@ def test_so_do_other_agents(
     assert_ranks_agree(together)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(
+    ("launcher", "ranks"),
+    [
+        (["torch.distributed.run", "--standalone", "--nproc-per-node=2"], 2),
+        pytest.param(["composer.cli.launcher", "-n", "4"], 4, marks=pytest.mark.grid),
+    ],
+    ids=["torchrun", "composer"],
+)
+def test_whoever_starts_the_ranks(
+    even_shards: str, tmp_path: Path, whole: Any, launcher: list[str], ranks: int
+) -> None:
+    launched = killable_run.run(even_shards, tmp_path / "run", ranks=ranks, launcher=launcher)
+    assert launched.exit_code == 0, launched.error
+    assert launched.batches == whole(ranks).batches
+    assert_same_batches(launched, whole())
+    for mine, expected in zip(launched.finals, whole(ranks).finals, strict=True):
+        assert_same(mine, expected)
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.grid)])
 def test_ranks_agree_on_ragged_data(shards: str, tmp_path: Path, ranks: int) -> None:
     """Each epoch's last batch is smaller, and a few samples come on two ranks."""
     outcome = killable_run.run(shards, tmp_path / "run", ranks=ranks)
@@ -161,17 +192,11 @@ def test_tensor_parallelism_is_refused(even_shards: str, tmp_path: Path) -> None
 
 
 def test_what_ranks_send_each_other_is_counted_and_little(even_shards: str, tmp_path: Path) -> None:
-    run_dir = tmp_path / "history"
-    outcome = killable_run.run(
-        even_shards,
-        tmp_path / "run",
-        ranks=2,
-        save_interval="1ep",
-        of_rank={0: {"run_dir": str(run_dir)}},
-    )
-    rows = read_run(run_dir).rows
+    outcome = killable_run.run(even_shards, tmp_path / "run", ranks=2, save_interval="1ep")
     parameters = policy_of(outcome).numel()
-    for row, batches, samples in zip(rows, (FIRST, PRUNED, PRUNED), (100, 50, 50), strict=True):
+    for row, batches, samples in zip(
+        outcome.rows, (FIRST, PRUNED, PRUNED), (100, 50, 50), strict=True
+    ):
         updates = round(batches / 4)
         # Rows of all ranks: their number and themselves; moments: two; one flat bucket for each of
         # eight passes; the digest.
@@ -190,15 +215,15 @@ def test_what_ranks_send_each_other_is_counted_and_little(even_shards: str, tmp_
     ("parallel", "save_interval", "kill_after"),
     [
         (None, "1ba", 2),
-        (None, "1ba", FIRST - 1),
-        (None, "1ba", FIRST),
+        pytest.param(None, "1ba", FIRST - 1, marks=pytest.mark.grid),
+        pytest.param(None, "1ba", FIRST, marks=pytest.mark.grid),
         (None, "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
-        (None, "1ba", FIRST + 4),
+        pytest.param(None, "1ba", FIRST + 4, marks=pytest.mark.grid),
         (None, "1ep", FIRST + 3),
         ("fsdp1", "1ba", FIRST + 4),
         ("fsdp2", "1ba", FIRST + 4),
-        ("fsdp2", "1ba", FIRST + PRUNED + 2),
-        ("fsdp2", "1ep", FIRST + 3),
+        pytest.param("fsdp2", "1ba", FIRST + PRUNED + 2, marks=pytest.mark.grid),
+        pytest.param("fsdp2", "1ep", FIRST + 3, marks=pytest.mark.grid),
         ("fsdp2-full", "1ba", FIRST + 4),
     ],
 )
@@ -220,17 +245,18 @@ def test_two_killed_ranks_resume_as_if_never_stopped(
     assert resumed.batches == uninterrupted.batches
     for mine, expected in zip(resumed.finals, uninterrupted.finals, strict=True):
         assert_same(mine, expected)
+    assert_same(rows_of(resumed), rows_of(uninterrupted))
 
 
 @pytest.mark.parametrize(
     ("before", "after", "save_interval"),
     [
         (2, 1, "1ba"),
-        (1, 2, "1ba"),
-        (4, 2, "1ba"),
+        pytest.param(1, 2, "1ba", marks=pytest.mark.grid),
+        pytest.param(4, 2, "1ba", marks=pytest.mark.grid),
         (2, 4, "1ba"),
         (4, 2, "1ep"),
-        (1, 4, "1ep"),
+        pytest.param(1, 4, "1ep", marks=pytest.mark.grid),
     ],
 )
 def test_other_numbers_of_ranks_go_on_with_the_same_batches(

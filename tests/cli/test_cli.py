@@ -226,13 +226,21 @@ def test_a_killed_command_goes_on_when_given_again(digits: Path, tmp_path: Path)
     assert "UserWarning" not in output and "Traceback" not in output
 
 
-def test_under_the_composer_launcher(digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["composer.cli.launcher", "-n", "2"],
+        pytest.param(
+            ["torch.distributed.run", "--standalone", "--nproc-per-node=2"], marks=pytest.mark.grid
+        ),
+    ],
+    ids=["composer", "torchrun"],
+)
+def test_under_a_launcher(digits: Path, tmp_path: Path, launcher: list[str]) -> None:
     """Two real ranks; each trains on its half of the global batch."""
     run_dir = tmp_path / "run"
     process = run_command(
-        "composer.cli.launcher",
-        "-n",
-        "2",
+        *launcher,
         "-m",
         "composer_dataagent",
         "train",

@@ -82,7 +82,8 @@ def image_loader(soft: bool = False, **loader: Any) -> DataLoader:
     x, y = digits()
     targets: Any = soft_targets() if soft else y
     dataset = Samples(lambda at: (x[at], targets[at]))
-    return DataLoader(dataset, batch_size=BATCH, shuffle=True, **loader)
+    shuffle = "sampler" not in loader
+    return DataLoader(dataset, batch_size=BATCH, shuffle=shuffle, **loader)
 
 
 def soft_targets() -> Tensor:

@@ -8,9 +8,14 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from forked_ranks import join
 
 EPOCHS = 3
 GLOBAL_BATCH = 16
@@ -24,12 +29,14 @@ class Outcome:
         exit_code: Of the first rank; the others had the same.
         batches: The ids of each batch, of all ranks in order.
         finals: Of a finished run: for each rank the state of model and agent.
+        rows: Of a finished run: its history.
         error: What the first rank raised, if it did.
     """
 
     exit_code: int
     batches: dict[int, list[int]] = field(default_factory=dict)
     finals: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
 
     @property
@@ -52,6 +59,7 @@ def _train(
     save_interval: str,
     kill_after: int | None,
     arguments: dict[str, Any],
+    launched: bool = False,
 ) -> None:
     import torch
     import torch.distributed as dist
@@ -60,19 +68,12 @@ def _train(
     from parallel_runs import parallelism
 
     from composer_dataagent import DataAgent
+    from composer_dataagent.recipes.build import join_ranks
 
-    if ranks > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "WORLD_SIZE": str(ranks),
-            "LOCAL_RANK": str(rank),
-            "LOCAL_WORLD_SIZE": str(ranks),
-            "NODE_RANK": "0",
-        }
-        meeting = Path(folder, f"rendezvous-{attempt}")
-        dist.init_process_group(
-            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks
-        )
+    if launched:
+        join_ranks("cpu")
+    elif ranks > 1:
+        join(rank, ranks, Path(folder, f"rendezvous-{attempt}"))
     # Loader workers watch their parent, which must be the run that is killed: under forkserver,
     # inherited from the test process, they would outlive it.
     multiprocessing.set_start_method("fork", force=True)
@@ -104,7 +105,8 @@ def _train(
         arguments.pop("parallel", None), make_model(arguments.pop("dropout", 0.0))
     )
     arguments |= arguments.pop("of_rank", {}).get(rank, {})
-    agent = DataAgent(**{"ratio": 0.5, "update_interval": 4, **arguments})
+    os.chdir(folder)  # the same name for each run, so that agents have one repr
+    agent = DataAgent(**{"ratio": 0.5, "update_interval": 4, "run_dir": "history", **arguments})
     try:
         trainer = build_trainer(
             make_map_loader(**loader_arguments)
@@ -135,13 +137,38 @@ def _train(
     trainer.close()
 
 
+def _fork(job: tuple[Any, ...]) -> int:
+    """Start the ranks, and give the exit code that they had."""
+    # A server that has the imports done forks each run: no thread of the test process is copied.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
+    processes = [context.Process(target=_train, args=(rank, *job)) for rank in range(job[0])]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    exit_codes = {process.exitcode for process in processes}
+    assert len(exit_codes) == 1, exit_codes
+    return exit_codes.pop() or 0
+
+
+def _launch(launcher: Sequence[str], job: tuple[Any, ...]) -> int:
+    """Have a launcher start the ranks, and give its exit code."""
+    command = [sys.executable, "-m", *launcher, __file__, json.dumps(job)]
+    ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK")
+    # Composer leaves those of this process behind, which may have trained by itself.
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
 def run(
     shards: str,
     folder: Path,
     *,
     ranks: int = 1,
-    save_interval: str = "1ba",
+    save_interval: str = "1ep",
     kill_after: int | None = None,
+    launcher: Sequence[str] = (),
     **arguments: Any,
 ) -> Outcome:
     """Run (or resume, if ``folder`` holds checkpoints) and wait for the end or the death.
@@ -150,34 +177,22 @@ def run(
         shards: Folder of the MDS shards.
         folder: Where checkpoints, the log of batches and the final state are.
         ranks: How many processes train together, with the same batches.
-        save_interval: Composer's time string.
+        save_interval: Composer's time string. ("1ba" makes a run several times slower.)
         kill_after: SIGKILL when this many batches are trained and before they are saved; negative:
             when the epoch that ends with batch ``-kill_after`` is over, before it is saved.
+        launcher: A module that starts the ranks, and its arguments. Default: they are forked.
         **arguments: Of DataAgent, and ``of_rank``: those that a rank has for its own; ``dropout``:
             of the model; ``loader``: arguments of the loader, and ``map_style``; ``trainer``: of
             the trainer; ``parallel``: see ``parallel_runs``.
     """
     import torch
 
+    from composer_dataagent.report import read_run
+
     folder.mkdir(exist_ok=True)
     attempt = len(list(folder.glob("batches-*-0.jsonl")))
-    # A server that has the imports done forks each run: no thread of the test process is copied.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
-    processes = [
-        context.Process(
-            target=_train,
-            args=(rank, ranks, attempt, shards, str(folder), save_interval, kill_after, arguments),
-        )
-        for rank in range(ranks)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    exit_codes = {process.exitcode for process in processes}
-    assert len(exit_codes) == 1, exit_codes
-    outcome = Outcome(exit_codes.pop() or 0)
+    job = (ranks, attempt, shards, str(folder), save_interval, kill_after, arguments)
+    outcome = Outcome(_launch(launcher, job) if launcher else _fork(job))
     for earlier in range(attempt + 1):
         logs = sorted(folder.glob(f"batches-{earlier}-*.jsonl"))
         of_ranks = [dict(map(json.loads, log.read_text().splitlines())) for log in logs]
@@ -190,4 +205,9 @@ def run(
         outcome.finals = [
             torch.load(folder / f"final-{rank}.pt", weights_only=True) for rank in range(ranks)
         ]
+        outcome.rows = read_run(folder / "history").rows
     return outcome
+
+
+if __name__ == "__main__":
+    _train(int(os.environ["RANK"]), *json.loads(sys.argv[1]), launched=True)

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from pathlib import Path
 from typing import Any
+
+from forked_ranks import join, start
 
 
 def _rank(rank: int, ranks: int, folder: str, arguments: dict[str, Any]) -> None:
@@ -17,17 +17,7 @@ def _rank(rank: int, ranks: int, folder: str, arguments: dict[str, Any]) -> None
 
     from composer_dataagent import DataAgent
 
-    os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "NODE_RANK": "0",
-    }
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks
-    )
+    join(rank, ranks, Path(folder, "rendezvous"))
     recorder = Recorder()
     agent = DataAgent(ratio=0.5, update_interval=4)
     loader = make_map_loader(**{"batch_size": 8, "distributed": {"seed": 3}, **arguments["loader"]})
@@ -62,13 +52,7 @@ def run_ranks(
         For each rank: its batches, weights and ledger; or the error.
     """
     import torch
-    import torch.multiprocessing as mp
 
     folder.mkdir()
-    # A server that has the imports done forks each rank.
-    multiprocessing.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
-    arguments = {"loader": loader or {}, "trainer": trainer}
-    mp.start_processes(  # type: ignore[attr-defined]
-        _rank, args=(ranks, str(folder), arguments), nprocs=ranks, start_method="forkserver"
-    )
+    start(_rank, ranks, str(folder), {"loader": loader or {}, "trainer": trainer})
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]

@@ -19,15 +19,17 @@ def parallelism(name: str | None, model: ComposerClassifier) -> tuple[Any, dict[
     Args:
         name: ``None`` (DDP where there are several ranks), ``fsdp1``, ``fsdp2``, each also with
             ``-full`` (checkpoints in one file) or ``-checkpointing`` (of activations),
-            ``compile`` or ``compile-fsdp2``, ``fsdp1-tp`` (tensor parallelism).
+            ``compile`` or ``compile-fsdp2``, ``compile-inductor``, ``fsdp1-tp`` (tensor
+            parallelism).
         model: Its linear layers are sharded each by itself.
     """
     if name is None:
         return model, {}
     arguments: dict[str, Any] = {}
     if "compile" in name:
-        # Not inductor: it would compile C++ for minutes.
-        arguments["compile_config"] = {"backend": "eager"}
+        # By default not by inductor: it compiles C++.
+        backend = "inductor" if "inductor" in name else "eager"
+        arguments["compile_config"] = {"backend": backend}
     if "fsdp" in name:
         os.environ["FSDP_VERSION"] = "1" if "fsdp1" in name else "2"
         for module in model.modules():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -448,6 +449,23 @@ def test_several_ranks_go_on(ranks: int) -> None:
         assert resumed.begin_epoch().tolist() == whole.begin_epoch().tolist()[4:]
         with pytest.raises(ValueError, match=r"sample_in_epoch=5 .*all ranks together"):
             resumed.resume_here(5)
+
+
+def test_a_sampler_of_many_makes_no_list_of_them() -> None:
+    """It would take five times the memory of the array: gigabytes, for 100 million samples."""
+    many = 1_000_003
+    sampler = SelectedSampler(SequentialSampler(range(many)), many, 0)
+    sampler.publish(np.ones(many, bool), 0)
+    order = sampler.begin_epoch()
+    tracemalloc.start()
+    try:
+        ids = iter(sampler)
+        first = next(ids)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert first == 0 and peak < order.nbytes / 2
+    assert np.array_equal(np.fromiter(ids, np.int64), order[1:])
 
 
 @WORKERS

@@ -1,0 +1,38 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that are the ranks of one node, as Composer finds them behind its launcher."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def join(rank: int, ranks: int, meeting: Path) -> None:
+    """Make this process one of several ranks that meet at a file, which is not there yet."""
+    import torch
+    import torch.distributed as dist
+
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "NODE_RANK": "0",
+    }
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
+
+
+def start(function: Callable[..., None], ranks: int, *arguments: Any) -> None:
+    """Call ``function(rank, ranks, *arguments)`` on each; an error of one is raised here."""
+    import torch.multiprocessing as mp
+
+    # A server that has the imports done forks each rank.
+    multiprocessing.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
+    mp.start_processes(  # type: ignore[attr-defined]
+        function, args=(ranks, *arguments), nprocs=ranks, start_method="forkserver"
+    )
