@@ -361,7 +361,15 @@ class DataAgent(Algorithm):
         self._update(epoch)  # where the loader gave fewer batches than it said
         before_epoch_end = self._ranks.traffic
         self._check_everything_was_served(epoch)
+        in_doubt = self._labels_in_doubt
         self.ledger.refresh_flags()
+        if self._labels_in_doubt != in_doubt:
+            log.info(
+                "Epoch %d: the model predicts %.0f %% of the labels, so the agent %s them",
+                epoch,
+                100 * self.ledger.label_trust,
+                "looks at" if in_doubt else "no longer looks at",
+            )
         self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
         row = self._describe_epoch(state, epoch)
         self._select(state)
@@ -749,7 +757,7 @@ class DataAgent(Algorithm):
                 uncertainty=composite.uncertainty,
                 reward_weight=composite.weight,
             )
-            worth = composite.reward
+            worth = entropy if self._labels_in_doubt else composite.reward
             if self._gate_fires:
                 worth = entropy * ~torch.from_numpy(flagged[batch])
             aims[batch] = REWARDS[self.settings.reward].aim(worth.float()).numpy()
@@ -759,18 +767,39 @@ class DataAgent(Algorithm):
     def _gate_fires(self) -> bool:
         return self.selector.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
 
+    @property
+    def _labels_in_doubt(self) -> bool:
+        return self.ledger.label_trust < self.selector.trust
+
     def _state_of(self, visits: Visits, agreement: Tensor) -> Tensor:
         if self.settings.state == "features":
             return visits.features
-        signals = signal_state(
+        signals = self._signal_state(
             visits.loss,
             visits.entropy,
             visits.max_prob,
             agreement,
-            self._log_share(visits.label),
+            visits.label,
             visits.progress.to(self._device),
         )
         return torch.cat([signals, visits.features], 1)
+
+    def _signal_state(
+        self,
+        loss: Tensor,
+        entropy: Tensor,
+        max_prob: Tensor,
+        agreement: Tensor,
+        label: Tensor,
+        progress: float | Tensor,
+    ) -> Tensor:
+        log_share = self._log_share(label)
+        if self._labels_in_doubt:
+            # As if each label was what the model predicts. An agent that is to rank by entropy
+            # would else take a large loss for a sign of it, which a wrong label has, too.
+            loss = -max_prob.clamp_min(torch.finfo(max_prob.dtype).tiny).log()
+            agreement, log_share = torch.ones_like(agreement), torch.zeros_like(log_share)
+        return signal_state(loss, entropy, max_prob, agreement, log_share, progress)
 
     def _log_share(self, label: Tensor) -> Tensor:
         """Log of the share of each label's class, 0 where it is not known yet."""
@@ -864,11 +893,8 @@ class DataAgent(Algorithm):
                 name: torch.from_numpy(getattr(self.ledger, name)[ids]).to(self._device)
                 for name in ("loss", "entropy", "max_prob", "agreement", "label")
             }
-            label = rows.pop("label").long()
-            rows["agreement"] = rows["agreement"].float()
-            sample_state = signal_state(
-                **rows, log_class_freq=self._log_share(label), progress=progress
-            )
+            rows |= {"label": rows["label"].long(), "agreement": rows["agreement"].float()}
+            sample_state = self._signal_state(**rows, progress=progress)
             scores[ids] = self._learner.score(sample_state).cpu().numpy()
         return scores
 
@@ -907,6 +933,7 @@ class DataAgent(Algorithm):
                 else round(means.get("updates", 0) / collectives.world_size())
             ),
             "flagged": int(self.ledger.flagged.sum()),
+            "label_trust": self.ledger.label_trust,
             "coverage": self.ledger.coverage(),
             "churn": self._churn,
             "action_mean": means.get("action"),
@@ -944,6 +971,7 @@ class DataAgent(Algorithm):
             "settings": self._plain_settings(),
             "ledger": self.ledger.state_dict(),
             "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
+            "label_trust": self.ledger.label_trust,
             "score": (
                 torch.from_numpy(self.ledger.score)
                 if self._scores_at_visit and self.ledger.score is not None
@@ -1002,6 +1030,7 @@ class DataAgent(Algorithm):
                 )
         self.ledger.load_state_dict(state["ledger"])
         self.ledger.set_flags(_unpack(state["flagged"], self.num_samples))
+        self.ledger.label_trust = state["label_trust"]
         if state["score"] is not None:
             self.ledger.score = state["score"].numpy().copy()
         self._class_log_share = state["class_log_share"].to(self._device)

@@ -8,6 +8,7 @@ from composer_dataagent.selection.gumbel import gumbel_top_k, rank01
 from composer_dataagent.selection.ledger import LEDGER_COLUMNS, Ledger
 from composer_dataagent.selection.mislabel import (
     MISLABEL_GATE_SHARE,
+    label_trust,
     mislabel_flags,
     update_agreement,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Selector",
     "build_selector",
     "gumbel_top_k",
+    "label_trust",
     "mislabel_flags",
     "rank01",
     "register_selector",

@@ -11,7 +11,7 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from composer_dataagent.selection.mislabel import mislabel_flags
+from composer_dataagent.selection.mislabel import label_trust, mislabel_flags
 
 # name -> (dtype, value of a sample that was never seen)
 LEDGER_COLUMNS: dict[str, tuple[type, float]] = {
@@ -47,6 +47,8 @@ class Ledger:
         score (NDArray[np.float32] | None): ``[N]`` what ``data_agent`` ranks by; not saved.
         flagged (NDArray[np.bool_]): ``[N]`` probably mislabelled, as of :meth:`refresh_flags`.
         flag_share (float): Share of all samples that is flagged (phi in the method card).
+        label_trust (float): Share of the labels that the model predicted, as of
+            :meth:`refresh_flags`.
 
     Raises:
         ValueError: ``num_samples`` is below 1.
@@ -68,6 +70,7 @@ class Ledger:
             setattr(self, name, np.full(num_samples, empty, dtype))
         self.score: NDArray[np.float32] | None = None
         self.set_flags(np.zeros(num_samples, bool))
+        self.label_trust = 0.0
 
     def __len__(self) -> int:
         return self.num_samples
@@ -151,8 +154,9 @@ class Ledger:
         return np.where(np.isnan(known), [[0], [0], [1]], known).astype(np.float32)
 
     def refresh_flags(self) -> None:
-        """Recompute :attr:`flagged` from agreement and label."""
+        """Recompute :attr:`flagged` and :attr:`label_trust`."""
         self.set_flags(mislabel_flags(self.agreement, self.label, self.seen))
+        self.label_trust = label_trust(self.loss, self.max_prob, self.label, self.seen)
 
     def set_flags(self, flagged: NDArray[np.bool_]) -> None:
         """Replace :attr:`flagged`, ``[N]``; every training step asks for its share."""

@@ -18,6 +18,10 @@ MISLABEL_GATE_SHARE = 0.06
 # contradiction. Far below any probability that training meets.
 PROB_EPS = 1e-30
 
+# The agent looks at labels only while the model predicts at least this share of them. Below, too
+# many are wrong, or nothing is learned yet; and what prefers hard samples prefers wrong labels.
+LABEL_TRUST = 0.8
+
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
 
@@ -34,6 +38,29 @@ def update_agreement(old: Array, target_prob: Array, max_prob: Array) -> Array:
     """
     relative = (target_prob + PROB_EPS) / (max_prob + PROB_EPS)  # type: ignore[operator]
     return 0.5 * old + 0.5 * relative  # type: ignore[operator]
+
+
+def label_trust(loss: NDArray, max_prob: NDArray, label: NDArray, seen: NDArray[np.bool_]) -> float:
+    """Share of the samples whose label was the predicted class at their last visit.
+
+    Of labels that are wrong in a systematic way, no single one stands out; but the model cannot
+    predict them all, while the training goes on, any better than chance tells them apart.
+
+    Args:
+        loss (NDArray): ``[N]`` cross entropy in nats.
+        max_prob (NDArray): ``[N]`` probability of the predicted class.
+        label (NDArray): ``[N]`` integer label, -1 where unknown (left out).
+        seen (NDArray[np.bool_]): ``[N]`` whether the sample was ever seen (others are left out).
+
+    Returns:
+        float: In [0, 1]; 0 where no label is known.
+    """
+    known = seen & (label >= 0)
+    if not known.any():
+        return 0.0
+    # Not `==`: the two probabilities reach us by different roundings.
+    of_predicted = -np.log(np.maximum(max_prob[known], PROB_EPS))
+    return float((loss[known] <= of_predicted + 1e-3).mean())
 
 
 def mislabel_flags(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from composer_dataagent.checks import is_number
 from composer_dataagent.selection.gumbel import gumbel_top_k, top_k
 from composer_dataagent.selection.ledger import Ledger
-from composer_dataagent.selection.mislabel import MISLABEL_GATE_SHARE
+from composer_dataagent.selection.mislabel import LABEL_TRUST, MISLABEL_GATE_SHARE
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,15 @@ class Selector(ABC):
         uses_score (bool): Whether it ranks by ``ledger.score``, so that an agent is trained.
         gate (bool): Whether probably mislabelled samples lose their worth, in the agent's target as
             in the ranking, while at least 6 % of all samples are flagged.
+        trust (float): The agent knows and wants nothing that depends on labels while the model
+            predicts fewer than this share of them.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     uses_score: ClassVar[bool] = False
     gate: bool = False
+    trust: float = 0.0
 
     @abstractmethod
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
@@ -227,16 +230,22 @@ class DataAgentSelector(_Ranked):
     Args:
         explore (float | None): Weight of the ranks against the noise. Default: ``4.0``.
         gate (bool): See :class:`Selector`. Default: ``True``.
+        trust (float): See :class:`Selector`; in [0, 1], 0 for always. Default: ``0.8``.
     """
 
-    summary = "The policy's mean action, explored by Gumbel top-k, with the mislabel gate"
+    summary = "The policy's mean action, explored by Gumbel top-k, with guards against wrong labels"
     uses_score = True
 
-    def __init__(self, explore: float | None = 4.0, gate: bool = True) -> None:
+    def __init__(
+        self, explore: float | None = 4.0, gate: bool = True, trust: float = LABEL_TRUST
+    ) -> None:
         super().__init__(explore)
         if not isinstance(gate, bool):
             raise ValueError(f"gate={gate!r} is not accepted; it must be True or False")
+        if not (is_number(trust) and 0 <= trust <= 1):
+            raise ValueError(f"trust={trust!r} is not accepted; it must be a share in [0, 1]")
         self.gate = gate
+        self.trust = trust
 
     def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
         """The agent's score."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from composer_dataagent.selection import mislabel_flags, update_agreement
+from composer_dataagent.selection import label_trust, mislabel_flags, update_agreement
 
 
 def flags_of(agreement: list[float], label: list[int], unseen: tuple[int, ...] = ()) -> list[int]:
@@ -75,3 +75,15 @@ def test_probabilities_that_underflowed_contradict_nothing() -> None:
     zero = torch.zeros(2)  # a loss of 200, say, from signals without max_prob
     assert update_agreement(torch.ones(2), zero, zero).tolist() == [1, 1]
     assert update_agreement(torch.ones(2), zero, zero + 0.5).tolist() == [0.5, 0.5]
+
+
+# ---------------------------------------------------------------------- trust in labels
+
+
+def test_trust_is_the_share_of_labels_that_were_predicted() -> None:
+    loss = np.array([0.1, 2.0, 0.5, 0.2, 0.1, np.nan], np.float32)
+    max_prob = np.exp(-loss)
+    max_prob[1] = 0.8  # another class was predicted
+    label, seen = np.array([0, 1, 1, -1, 2, 2]), np.array([1, 1, 1, 1, 0, 0], bool)
+    assert label_trust(loss, max_prob, label, seen) == pytest.approx(2 / 3)
+    assert label_trust(loss, max_prob, label, np.zeros(6, bool)) == 0.0

@@ -1,0 +1,56 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The agent looks at labels only while they can be trusted: systematic errors are not amplified."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from digits_run import Recorder, build_trainer, make_model
+from sklearn.datasets import load_digits
+from torch.utils.data import DataLoader, TensorDataset
+
+from composer_dataagent import DataAgent
+
+IMAGES, LABELS = load_digits(return_X_y=True)
+X = torch.from_numpy((IMAGES / 16).astype(np.float32))
+
+
+def train(labels: np.ndarray, **selector: Any) -> tuple[DataAgent, list[list[int]]]:
+    """Eight epochs on these labels; the agent, and the ids of each epoch."""
+    loader = DataLoader(TensorDataset(X, torch.from_numpy(labels)), batch_size=32, shuffle=True)
+    agent = DataAgent(ratio=0.5, selector={"name": "data_agent", **selector})
+    recorder = Recorder()
+    build_trainer(loader, agent, model=make_model(), epochs=8, callbacks=[recorder]).fit()
+    return agent, recorder.by_epoch()
+
+
+@pytest.fixture(scope="module")
+def wrong() -> np.ndarray:
+    """40 % of the samples, which bear the label of the next class."""
+    return np.random.default_rng(0).permutation(len(LABELS)) < 0.4 * len(LABELS)
+
+
+def test_systematic_label_errors_are_not_amplified(
+    wrong: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    noisy = np.where(wrong, (LABELS + 1) % 10, LABELS)
+    with caplog.at_level(logging.INFO, "composer_dataagent"):
+        guarded, epochs = train(noisy)
+    assert guarded.ledger.label_trust < 0.8
+    assert "looks at them" not in caplog.text
+    share = np.mean([wrong[ids].mean() for ids in epochs[4:]])
+    _, epochs = train(noisy, trust=0.0)
+    amplified = np.mean([wrong[ids].mean() for ids in epochs[4:]])
+    assert share - wrong.mean() < 0.03 < 0.045 < amplified - wrong.mean()
+
+
+def test_right_labels_are_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "composer_dataagent"):
+        agent, _ = train(LABELS)
+    assert agent.ledger.label_trust > 0.9
+    assert "% of the labels, so the agent looks at them" in caplog.text
