@@ -18,10 +18,6 @@ MISLABEL_GATE_SHARE = 0.06
 # contradiction. Far below any probability that training meets.
 PROB_EPS = 1e-30
 
-# The agent looks at labels only while the model predicts at least this share of them. Below, too
-# many are wrong, or nothing is learned yet; and what prefers hard samples prefers wrong labels.
-LABEL_TRUST = 0.8
-
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
 

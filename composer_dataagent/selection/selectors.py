@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from composer_dataagent.checks import is_number
 from composer_dataagent.selection.gumbel import gumbel_top_k, top_k
 from composer_dataagent.selection.ledger import Ledger
-from composer_dataagent.selection.mislabel import LABEL_TRUST, MISLABEL_GATE_SHARE
+from composer_dataagent.selection.mislabel import MISLABEL_GATE_SHARE
 
 
 @dataclass(frozen=True)
@@ -230,15 +230,14 @@ class DataAgentSelector(_Ranked):
     Args:
         explore (float | None): Weight of the ranks against the noise. Default: ``4.0``.
         gate (bool): See :class:`Selector`. Default: ``True``.
-        trust (float): See :class:`Selector`; in [0, 1], 0 for always. Default: ``0.8``.
+        trust (float): See :class:`Selector`; in [0, 1]. Default: ``0.0`` (labels are always looked
+            at); 0.8 does not amplify systematic label errors.
     """
 
     summary = "The policy's mean action, explored by Gumbel top-k, with guards against wrong labels"
     uses_score = True
 
-    def __init__(
-        self, explore: float | None = 4.0, gate: bool = True, trust: float = LABEL_TRUST
-    ) -> None:
+    def __init__(self, explore: float | None = 4.0, gate: bool = True, trust: float = 0.0) -> None:
         super().__init__(explore)
         if not isinstance(gate, bool):
             raise ValueError(f"gate={gate!r} is not accepted; it must be True or False")

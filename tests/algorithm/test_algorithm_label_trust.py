@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The agent looks at labels only while they can be trusted: systematic errors are not amplified."""
+"""An agent that looks at labels only while they can be trusted amplifies no systematic errors."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def test_systematic_label_errors_are_not_amplified(
 ) -> None:
     noisy = np.where(wrong, (LABELS + 1) % 10, LABELS)
     with caplog.at_level(logging.INFO, "composer_dataagent"):
-        guarded, epochs = train(noisy)
+        guarded, epochs = train(noisy, trust=0.8)
     assert guarded.ledger.label_trust < 0.8
     assert "looks at them" not in caplog.text
     share = np.mean([wrong[ids].mean() for ids in epochs[4:]])
-    _, epochs = train(noisy, trust=0.0)
+    _, epochs = train(noisy)
     amplified = np.mean([wrong[ids].mean() for ids in epochs[4:]])
     assert share - wrong.mean() < 0.03 < 0.045 < amplified - wrong.mean()
 
 
 def test_right_labels_are_looked_at(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "composer_dataagent"):
-        agent, _ = train(LABELS)
+        agent, _ = train(LABELS, trust=0.8)
     assert agent.ledger.label_trust > 0.9
     assert "% of the labels, so the agent looks at them" in caplog.text

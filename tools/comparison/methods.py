@@ -34,6 +34,7 @@ METHODS = {
     **{name: Method({"selector": name}) for name in RULES if name != "short"},
     "paper": Method({"preset": "paper"}),
     "data_agent": Method(),
+    "data_agent_trust": Method({"selector": {"name": "data_agent", "trust": 0.8}}),
 }
 
 

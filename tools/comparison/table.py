@@ -86,7 +86,7 @@ def _differences(conditions: Mapping[str, Rows]) -> str:
     for condition, rows in conditions.items():
         best = best_rule(rows)
         for name in by_selector(rows):
-            if name not in ("data_agent", "paper"):
+            if name == "full" or name in RULES:
                 continue
             cells = [
                 _in_points(difference_to(rows, name, other))
