@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that are the ranks of one node, as Composer finds them behind its launcher."""
+"""Processes that are ranks, as Composer and streaming find them behind a launcher."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 
-def join(rank: int, ranks: int, meeting: Path) -> None:
+def join(rank: int, ranks: int, meeting: Path, nodes: int = 1) -> None:
     """Make this process one of several ranks that meet at a file, which is not there yet."""
     import torch
     import torch.distributed as dist
 
+    per_node = ranks // nodes
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(ranks),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "NODE_RANK": "0",
+        "LOCAL_RANK": str(rank % per_node),
+        "LOCAL_WORLD_SIZE": str(per_node),
+        "NODE_RANK": str(rank // per_node),
     }
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import tempfile
 from collections import Counter
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from forked_ranks import join, start
 from mds_samples import BATCH, draw, make_attached, served, write_streams
 from streaming import Stream
 from streaming.base.shared import prefix
@@ -98,10 +97,7 @@ def failures_of(cells: Sequence[Cell], *, ranks: int, nodes: int = 1) -> list[st
     """
     with tempfile.TemporaryDirectory() as folder:
         write_streams(Path(folder, "remote"), STREAMS)
-        multiprocessing.set_forkserver_preload(["composer_dataagent.streaming"])
-        mp.start_processes(  # type: ignore[attr-defined]
-            _rank, args=(ranks, nodes, folder, list(cells)), nprocs=ranks, start_method="forkserver"
-        )
+        start(_rank, ranks, nodes, folder, list(cells))
         results = [torch.load(Path(folder, f"{r}.pt"), weights_only=False) for r in range(ranks)]
     return [
         f"{cell}: {wrong}"
@@ -137,22 +133,12 @@ def _check(cell: Cell, results: list[Any]) -> Iterator[str]:
 
 
 def _rank(rank: int, ranks: int, nodes: int, folder: str, cells: list[Cell]) -> None:
-    per_node = ranks // nodes
-    node = rank // per_node
-    os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_RANK": str(rank % per_node),
-        "LOCAL_WORLD_SIZE": str(per_node),
-    }
+    join(rank, ranks, Path(folder, "rendezvous"), nodes)
+    node = os.environ["NODE_RANK"]
     # What belongs to a machine: names of shared memory, and the folder of locks.
-    prefix._each_prefix_int = lambda: itertools.count(1_000 * node)
+    prefix._each_prefix_int = lambda: itertools.count(1_000 * int(node))
     tempfile.tempdir = f"{folder}/tmp-{node}"
     os.makedirs(tempfile.tempdir, exist_ok=True)
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks
-    )
     results = []
     for at, cell in enumerate(cells):
         with released_shared_memory():

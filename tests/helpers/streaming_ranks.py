@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,38 +13,21 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from forked_ranks import join, start
 from mds_samples import checked_ids, make_attached, make_dataset, make_loader, served
 from streaming import StreamingDataLoader
 
 from composer_dataagent.streaming import attach
 
 
-def _join(rank: int, ranks: int, folder: str) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(ranks),
-    }
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks
-    )
-
-
 def _spawn(function: Any, ranks: int, arguments: Sequence[Any]) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
-        # A server that has the imports done forks each rank.
-        multiprocessing.set_forkserver_preload(["composer_dataagent.streaming"])
-        mp.start_processes(  # type: ignore[attr-defined]
-            function, args=(ranks, folder, *arguments), nprocs=ranks, start_method="forkserver"
-        )
+        start(function, ranks, folder, *arguments)
         return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(ranks)]
 
 
 def _rank(rank: int, ranks: int, folder: str, shards: str, workers: int, selections: Any) -> None:
-    _join(rank, ranks, folder)
+    join(rank, ranks, Path(folder, "rendezvous"))
     # As under a launcher; here it would be the way in which this process was started.
     context = "fork" if workers else None
     loader: Any = make_loader(
@@ -134,7 +115,7 @@ def _part(
     state: dict[str, Any] | None,
     stop: tuple[int, int] | None,
 ) -> None:
-    _join(rank, ranks, folder)
+    join(rank, ranks, Path(folder, "rendezvous"))
     batch_size = global_batch // ranks
     attachment, loader = make_attached(
         shards,

@@ -122,31 +122,21 @@ def test_many_windows_of_the_shuffle_are_sorted_as_one(nodes: int) -> None:
         assert np.array_equal(ours, stock)
 
 
-@given(
-    streams=st.lists(sizes, min_size=1, max_size=4),
-    world=worlds,
-    batch=st.integers(1, 4),
-    method=st.sampled_from(["random", "stratified", "per_stream"]),
-    algo=st.sampled_from(SHUFFLES),
-    nodes=st.sampled_from([1, 2, 4, 64]),
-    data=st.data(),
+# A dataset's settings of every kind that a plan depends on.
+datasets = st.builds(
+    make_dataset,
+    st.lists(sizes, min_size=1, max_size=4),
+    num_canonical_nodes=st.sampled_from([1, 2, 4, 64]),
+    batch_size=st.integers(1, 4),
+    batching_method=st.sampled_from(["random", "stratified", "per_stream"]),
+    shuffle_algo=st.sampled_from(SHUFFLES),
 )
+
+
+@given(dataset=datasets, world=worlds, data=st.data())
 def test_every_selected_sample_is_dealt_once_but_for_padding(
-    streams: list[list[int]],
-    world: World,
-    batch: int,
-    method: str,
-    algo: str,
-    nodes: int,
-    data: st.DataObject,
+    dataset: Any, world: World, data: st.DataObject
 ) -> None:
-    dataset = make_dataset(
-        streams,
-        num_canonical_nodes=nodes,
-        batch_size=batch,
-        batching_method=method,
-        shuffle_algo=algo,
-    )
     total = dataset.num_samples
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=total, max_size=total)))
     ids = np.flatnonzero(mask)
@@ -164,31 +154,10 @@ def test_every_selected_sample_is_dealt_once_but_for_padding(
     assert (per_rank.all(axis=1) | ~per_rank.any(axis=1)).all()
 
 
-@given(
-    streams=st.lists(sizes, min_size=1, max_size=3),
-    world=worlds,
-    batch=st.integers(1, 4),
-    method=st.sampled_from(["random", "stratified", "per_stream"]),
-    algo=st.sampled_from(SHUFFLES),
-    nodes=st.sampled_from([1, 2, 64]),
-    data=st.data(),
-)
+@given(dataset=datasets, world=worlds, data=st.data())
 def test_a_resumed_plan_is_the_rest_of_the_whole_one(
-    streams: list[list[int]],
-    world: World,
-    batch: int,
-    method: str,
-    algo: str,
-    nodes: int,
-    data: st.DataObject,
+    dataset: Any, world: World, data: st.DataObject
 ) -> None:
-    dataset = make_dataset(
-        streams,
-        num_canonical_nodes=nodes,
-        batch_size=batch,
-        batching_method=method,
-        shuffle_algo=algo,
-    )
     size = data.draw(st.integers(1, dataset.num_samples), "size")
     ids = np.sort(np.random.default_rng(size).permutation(dataset.num_samples)[:size])
     each = -(-size // world.num_ranks)
