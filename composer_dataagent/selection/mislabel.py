@@ -39,8 +39,8 @@ def update_agreement(old: Array, target_prob: Array, max_prob: Array) -> Array:
 def label_trust(loss: NDArray, max_prob: NDArray, label: NDArray, seen: NDArray[np.bool_]) -> float:
     """Share of the samples whose label was the predicted class at their last visit.
 
-    Of labels that are wrong in a systematic way, no single one stands out; but the model cannot
-    predict them all, while the training goes on, any better than chance tells them apart.
+    Of labels that are wrong in a systematic way, no single one stands out; but while the model has
+    not learned them by heart, it fails to predict many.
 
     Args:
         loss (NDArray): ``[N]`` cross entropy in nats.

@@ -28,6 +28,8 @@ from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
 
 # Beside streaming's names for the parts of an epoch's plan in shared memory.
 EPOCH_SELECTION = "epoch_selection"
+# In a state, in place of a selection that is still to be made.
+_NOTHING = {"size": -1, "digest": ""}
 
 
 @functools.cache
@@ -194,10 +196,6 @@ def names_in_the_way(dataset: StreamingDataset) -> list[str]:
     for cls in selective(type(dataset)).__mro__[:2]:
         added |= {*vars(cls), *vars(cls).get("__annotations__", ())}
     return sorted(theirs & added - {*dir(StreamingDataset)})
-
-
-# In place of a selection that is still to be made.
-_NOTHING = {"size": -1, "digest": ""}
 
 
 def _brief(record: SelectionRecord) -> dict[str, Any]:
