@@ -7,6 +7,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from composer_dataagent.selection import sketch
+
+# From here on, ranks are those of a histogram with some 130,000 bins: 25 ns a sample, not 100.
+SKETCH_FROM = 1 << 20
 # e^-4 = 1.8 % of the weight of the lowest rank: method card, "Mislabel gate".
 LAST = -4.0
 
@@ -42,10 +46,23 @@ def top_k(key: NDArray, k: int) -> NDArray[np.int64]:
     """Indices of the ``k`` largest keys, sorted; ties go to the smaller index."""
     if k >= len(key):
         return np.arange(len(key))
-    threshold = np.partition(key, len(key) - k)[len(key) - k]
-    above = np.flatnonzero(key > threshold)
-    at = np.flatnonzero(key == threshold)[: k - len(above)]
-    return np.sort(np.concatenate([above, at]))
+    if len(key) >= SKETCH_FROM:
+        threshold = sketch.kth_largest(key, k)
+    else:
+        threshold = np.partition(key, len(key) - k)[len(key) - k]
+    chosen = np.empty(k, np.int64)
+    ties = k - int(np.count_nonzero(key > threshold))
+    filled = 0
+    for start in range(0, len(key), sketch.CHUNK):
+        part = key[start : start + sketch.CHUNK]
+        at = np.flatnonzero(part == threshold)[:ties]
+        ties -= len(at)
+        mask = part > threshold
+        mask[at] = True
+        here = np.flatnonzero(mask) + start
+        chosen[filled : filled + len(here)] = here
+        filled += len(here)
+    return chosen
 
 
 def gumbel(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -77,9 +94,31 @@ def gumbel_top_k(
     Returns:
         NDArray[np.int64]: ``[k]`` sorted unique indices.
     """
+    if len(score) >= SKETCH_FROM and explore is not None:
+        return top_k(_sketched_keys(score, rng, explore, last), k)
     key = rank01(score) * (1.0 if explore is None else explore)
     if last is not None:
         key[last] = LAST
     if explore is not None:
         key += gumbel(len(score), rng)
     return top_k(key, k)
+
+
+def _sketched_keys(
+    score: NDArray, rng: np.random.Generator, explore: float, last: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """The keys of :func:`gumbel_top_k`: ranks by histogram, and one float32 a sample in memory."""
+    ranks = sketch.Sketch(score)
+    weighted = (explore * ranks.rank01()).astype(np.float32)
+    keys = np.empty(len(score), np.float32)
+    draws = np.empty(min(sketch.CHUNK, len(score)), np.float32)
+    for rows, bins in ranks.chunks():
+        key, draw = keys[rows], draws[: len(bins)]
+        np.take(weighted, bins, out=key)
+        if last is not None:
+            key[last[rows]] = LAST
+        # Minus the logarithm of an exponential draw is a Gumbel draw; a draw can be exactly 0.
+        rng.standard_exponential(dtype=np.float32, out=draw)
+        np.maximum(draw, np.finfo(np.float32).tiny, out=draw)
+        key -= np.log(draw, out=draw)
+    return keys

@@ -188,6 +188,10 @@ def _unseen_first(
     return np.sort(np.concatenate([unseen, pick(seen, size - len(unseen))]))
 
 
+# Some samples by their ids, or all of them.
+Rows = NDArray[np.int64] | slice
+
+
 class _Ranked(Selector):
     """Gumbel top-k on a score that the ledger holds.
 
@@ -205,10 +209,10 @@ class _Ranked(Selector):
         self.explore = explore
 
     @abstractmethod
-    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+    def score(self, ledger: Ledger, ids: Rows) -> NDArray:
         """Score of the given samples, higher is more wanted."""
 
-    def last(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    def last(self, ledger: Ledger, ids: Rows) -> NDArray[np.bool_] | None:
         """Which of the given samples rank behind all others. Default: none."""
         del ledger, ids
         return None
@@ -216,11 +220,15 @@ class _Ranked(Selector):
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """See :meth:`Selector.select`."""
 
-        def pick(seen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-            score, last = self.score(ledger, seen), self.last(ledger, seen)
-            return seen[gumbel_top_k(score, count, rng, self.explore, last)]
+        def best(ids: Rows, count: int) -> NDArray[np.int64]:
+            score, last = self.score(ledger, ids), self.last(ledger, ids)
+            return gumbel_top_k(score, count, rng, self.explore, last)
 
-        return Selection(_unseen_first(ledger, size, rng, pick))
+        if ledger.seen.all():  # no copies of columns
+            return Selection(best(slice(None), size))
+        return Selection(
+            _unseen_first(ledger, size, rng, lambda seen, count: seen[best(seen, count)])
+        )
 
 
 @register_selector("data_agent")
@@ -246,13 +254,13 @@ class DataAgentSelector(_Ranked):
         self.gate = gate
         self.trust = trust
 
-    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+    def score(self, ledger: Ledger, ids: Rows) -> NDArray:
         """The agent's score."""
         if ledger.score is None:
             raise ValueError("selector 'data_agent' ranks by ledger.score, which is not set")
         return ledger.score[ids]
 
-    def last(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    def last(self, ledger: Ledger, ids: Rows) -> NDArray[np.bool_] | None:
         """The flagged samples, while the gate is open."""
         if not self.gate or ledger.flag_share < MISLABEL_GATE_SHARE:
             return None
@@ -288,7 +296,7 @@ class LossSelector(_Ranked):
 
     summary = "Highest loss at the last visit first, explored by Gumbel top-k"
 
-    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+    def score(self, ledger: Ledger, ids: Rows) -> NDArray:
         """Loss at the last visit."""
         return ledger.loss[ids]
 
@@ -299,7 +307,7 @@ class EntropySelector(_Ranked):
 
     summary = "Highest predictive entropy at the last visit first, explored by Gumbel top-k"
 
-    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+    def score(self, ledger: Ledger, ids: Rows) -> NDArray:
         """Entropy at the last visit."""
         return ledger.entropy[ids]
 
@@ -310,7 +318,7 @@ class RewardSelector(_Ranked):
 
     summary = "Highest composite of loss and entropy first (the paper's reward, without an agent)"
 
-    def score(self, ledger: Ledger, ids: NDArray[np.int64]) -> NDArray:
+    def score(self, ledger: Ledger, ids: Rows) -> NDArray:
         """Composite over all samples at their last visits (paper, Eq. 1, 3, 5, 6)."""
         # Twin of agent.composite_reward, which works on a batch's tensors: wings may not import
         # one another. A test holds the two together.

@@ -5,18 +5,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import chisquare, rankdata
 
 from composer_dataagent import agent
-from composer_dataagent.selection import gumbel_top_k, rank01
+from composer_dataagent.selection import gumbel_top_k, rank01, sketch
 from composer_dataagent.selection.gumbel import gumbel, top_k
 
 few_values = st.lists(st.integers(-5, 5), min_size=1, max_size=60)
@@ -146,3 +147,79 @@ def test_last_ranks_behind_all_others() -> None:
     ids = gumbel_top_k(score, 7, np.random.default_rng(0), explore=None, last=last)
     assert ids.tolist() == list(range(7))
     assert score.tolist() == list(range(10))  # what was given is left as it was
+
+
+# ---------------------------------------------------------------------- millions of samples
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a few thousand were millions, in several chunks."""
+    monkeypatch.setattr("composer_dataagent.selection.gumbel.SKETCH_FROM", 1)
+    monkeypatch.setattr("composer_dataagent.selection.sketch.CHUNK", 700)
+
+
+def scores_of_all_kinds() -> dict[str, NDArray]:
+    rng = np.random.default_rng(3)
+    uniform = rng.random(3000).astype(np.float32)
+    outlier = uniform.copy()
+    outlier[7] = 1e6
+    unknown = uniform.copy()
+    unknown[::5] = np.nan
+    infinite = uniform.copy()
+    infinite[::7], infinite[3] = -np.inf, np.inf
+    return {
+        "uniform": uniform,
+        "narrow": 0.99 + uniform / 1e3,  # entropies of a model that has learned nothing yet
+        "heavy tail": np.exp(8 * uniform),
+        "outlier": outlier,
+        "unknown": unknown,
+        "infinite": infinite,
+        "ties": np.round(uniform * 4),
+        "equal": np.ones(3000, np.float32),
+        "double": uniform.astype(np.float64) - 0.5,
+    }
+
+
+@pytest.mark.parametrize("kind", scores_of_all_kinds())
+def test_a_histogram_ranks_as_a_sort_does(kind: str) -> None:
+    values = scores_of_all_kinds()[kind]
+    found = sketch.Sketch(values)
+    ranks = np.concatenate([found.rank01()[bins] for _, bins in found.chunks()])
+    finite = values[np.isfinite(values)]
+    low, high = finite.min(), finite.max()
+    expected = rank01(np.nan_to_num(values, nan=low, neginf=low, posinf=high))
+    np.testing.assert_allclose(ranks, expected, atol=0.004)
+
+
+@pytest.mark.usefixtures("sketched")
+@given(values=few_values, data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_top_k_of_millions_is_exact(values: list[int], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(values)))
+    array = np.array(values, np.float32)
+    expected = sorted(sorted(range(len(values)), key=lambda i: (-values[i], i))[:k])
+    assert top_k(array, k).tolist() == expected
+
+
+@pytest.mark.usefixtures("sketched")
+@pytest.mark.parametrize("k", [1, 1500, 2999])
+def test_top_k_goes_through_all_chunks(k: int) -> None:
+    key = np.random.default_rng(k).permutation(3000).astype(np.float32) // 3
+    assert top_k(key, k).tolist() == sorted(np.argsort(-key, kind="stable")[:k].tolist())
+
+
+@pytest.mark.usefixtures("sketched")
+@pytest.mark.parametrize("kind", ["uniform", "unknown", "ties"])
+def test_millions_are_drawn_by_the_same_law(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    score = scores_of_all_kinds()[kind]
+    last = np.arange(3000) % 10 == 0
+    draw = partial(gumbel_top_k, score, 1000, last=last)
+    share = {}
+    for name, threshold in {"sketch": 1, "sort": 1 << 20}.items():
+        monkeypatch.setattr("composer_dataagent.selection.gumbel.SKETCH_FROM", threshold)
+        counts = sum(np.bincount(draw(np.random.default_rng(i)), minlength=3000) for i in range(50))
+        order = np.argsort(rank01(score), kind="stable")
+        share[name] = [part.sum() / counts.sum() for part in np.array_split(counts[order], 10)]
+        share[name].append(counts[last].sum() / counts.sum())
+    np.testing.assert_allclose(share["sketch"], share["sort"], atol=0.01)
