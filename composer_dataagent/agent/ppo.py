@@ -25,8 +25,8 @@ class PPOConfig:
     Attributes:
         clip (float): How far the probability ratio may move from 1 before its gradient ends.
             Default: ``0.2``.
-        passes (int): Gradient steps, each on the whole rollout. Default: ``8``.
-        learning_rate (float): Adam's. Default: ``3e-3``.
+        passes (int): Gradient steps, each on the whole rollout. Default: ``4``.
+        learning_rate (float): Adam's. Default: ``1e-2``.
         value_coef (float): Weight of the critic's loss. Default: ``0.5``.
         entropy_coef (float): Weight of the entropy bonus. Default: ``0.0``.
         max_grad_norm (float | None): Gradients are scaled down to this norm; ``None`` leaves them.
@@ -37,8 +37,8 @@ class PPOConfig:
     """
 
     clip: float = 0.2
-    passes: int = 8
-    learning_rate: float = 3e-3
+    passes: int = 4
+    learning_rate: float = 1e-2
     value_coef: float = 0.5
     entropy_coef: float = 0.0
     max_grad_norm: float | None = 0.5

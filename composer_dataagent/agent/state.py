@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 SIGNAL_STATE_DIM = 9
-# A loss above this says no more than "very wrong": 4 nats are 1.8 % for the true class.
-LOSS_CAP = 4.0
+# Keeps log odds and logarithms finite, and of the size that networks are used to: +-3.5.
+_EPS, _SCALE = 1e-6, 0.25
 # Two probabilities that both underflowed to 0 agree; as in selection.update_agreement, whose
 # running mean of this ratio is another column.
 PROB_EPS = 1e-30
@@ -25,10 +25,12 @@ def signal_state(
 ) -> Tensor:
     """Nine numbers about a sample, from its last visit.
 
-    In order: probability of the label; probability of the predicted class; normalised entropy;
-    loss capped at 4 nats, over 4; running agreement with the label; probability of the label over
-    that of the predicted class; whether the prediction is right; log share of the label's class;
-    share of training done.
+    In order: log odds of the label; log odds of the predicted class; log odds of the normalised
+    entropy; log of the loss; running agreement with the label; probability of the label over that
+    of the predicted class; whether the prediction is right; log share of the label's class; share
+    of training done. The first four are scaled by a quarter. They are logarithms because a young
+    model's entropies all lie within .01 of 1, an old one's within .01 of 0: from the plain numbers
+    the policy does not learn to tell samples apart before it has settled on one action for all.
 
     Args:
         loss (Tensor): ``[B]`` float32 cross entropy in nats.
@@ -52,10 +54,10 @@ def signal_state(
     relative = ((target_prob + PROB_EPS) / (max_prob + PROB_EPS)).clamp(max=1.0)
     return torch.stack(
         [
-            target_prob,
-            max_prob,
-            entropy,
-            loss.clamp(max=LOSS_CAP) / LOSS_CAP,
+            _log_odds(target_prob),
+            _log_odds(max_prob),
+            _log_odds(entropy),
+            (loss.clamp_min(0) + _EPS).log() * _SCALE,
             agreement,
             relative,
             # Not `== 1`: the two probabilities reach us by different roundings.
@@ -65,3 +67,7 @@ def signal_state(
         ],
         dim=1,
     )
+
+
+def _log_odds(probability: Tensor) -> Tensor:
+    return ((probability + _EPS) / (1 - probability + _EPS)).log() * _SCALE
