@@ -259,7 +259,8 @@ class HostLearner(Learner):
     """
 
     def __init__(self, *args: Any, gpu: PretendedGPU) -> None:
-        super().__init__(*(HOST if arg == DEVICE else arg for arg in args))
+        on_host: list[Any] = [HOST if arg == DEVICE else arg for arg in args]
+        super().__init__(*on_host)
         self._gpu = gpu
 
     def act(self, state: Tensor, keys: Tensor) -> Action:
@@ -413,7 +414,7 @@ def main(
     figures: dict[str, Any] = {}
     if "step" in (only or ONLY):
         names = model or tuple(MODELS)
-        for name in track(names, "steps", console=Console(stderr=True)):
+        for name in names:
             figures |= bench_step(name, updates, update_interval)
         table = Table("% of the step without agent", *names)
         for part in [*PARTS, REST, EPOCH_END]:
