@@ -15,15 +15,15 @@ happens for the first time, left out. What is done at the epoch's end is spread 
 steps, which are few here. Not seen is what Composer takes to call an algorithm, and the data
 loader.
 
-Time is the process's CPU time: on a busy machine a step of seconds is interrupted much more often
-than an agent's millisecond, which would make its share by the clock on the wall too small. The
-shares by that are given, too (*_wall); on a machine with nothing else to do the two agree.
+Time is the process's CPU time, which leaves out what other processes do in the middle of a step or
+of the agent. Shares by the clock on the wall are given, too (*_wall): where the machine has nothing
+else to do, the two agree.
 
-Host synchronisations are counted without a GPU, in a run of its own, whose agent lives on a device
-that is pretended (see pretended_gpu.py): every operation of the handlers passes by, and counted is
-what would have made the host wait, or have waited for the device's stream. Per step is what comes
-between BATCH_START and BATCH_END of each batch; per update what comes at BATCH_END when the agent
-learns.
+Host synchronisations are counted without a GPU, in a run of its own whose agent lives on a device
+that is not there (pretended_gpu.py): each operation of each handler passes by it, and counted are
+those for which the host would have waited. Those are reads of values (item(), x[mask], nonzero()),
+copies to the host, and copies from it that are not non_blocking. Per step are those in the events
+of every batch, per update those of BATCH_END where the agent learns.
 
 Ends with one JSON line.
 """
@@ -83,9 +83,7 @@ IN_STEP = (
 )
 # What is timed, by part. A part's time is its own: less that of the parts it calls.
 PARTS: dict[str, dict[type, tuple[str, ...]]] = {
-    "signals": {
-        BatchReader: ("begin_batch", "begin_pass", "before_forward", "after_forward", "end_pass")
-    },
+    "signals": {BatchReader: ("after_forward", "end_pass")},
     "acting": {Learner: ("act", "score"), DataAgent: ("_state_of",)},
     UPDATE: {Learner: ("learn",)},
     "recording": {DataAgent: ("_remember", "_sound", "_agreement", "_keep_score", "_record")},
@@ -227,6 +225,7 @@ class Stopwatch:
             "overhead": total + parts[EPOCH_END],
             "overhead_wall": wall + parts[EPOCH_END],
             "step_ms": 1e3 * step,
+            "step_wall_ms": 1e3 * statistics.median(w.other_wall for w in windows) / in_window,
             "parts": parts,
         }
 

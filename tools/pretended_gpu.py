@@ -9,6 +9,8 @@ torch copies:
   values (``nonzero``, ``x[mask]``, ``unique``, ``equal``) wait for all that was launched before;
 * so does a copy from the device to the host;
 * so does a copy from the host to the device, unless it is ``non_blocking``.
+
+What it does not know ends with an error of CUDA's, not with a wrong count.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class OnDevice(torch.Tensor):
         """See :meth:`__invert__`."""
         for part in tree_leaves(index):
             if isinstance(part, OnDevice) and part.dtype == torch.bool:
-                part.nonzero()
+                torch.masked_select(part, part)  # waits as often
             elif isinstance(part, Tensor):
                 part.to(DEVICE)
         return OnDevice(self.held[tree_map_only(OnDevice, _held, index)])
@@ -105,10 +107,8 @@ class PretendedGPU(TorchDispatchMode):
         """Count an operation; ``there`` is whether its result is on the device."""
         name = name_of(func)
         sources = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if name.startswith("copy_"):
-            there, sources = isinstance(args[0], OnDevice), [args[1]]
         from_device = any(isinstance(source, OnDevice) for source in sources)
-        if name.startswith(("_to_copy", "copy_")):
+        if name.startswith("_to_copy"):
             if from_device and not there:
                 self.waits["copy to the host"] += 1
             elif sources and there and not from_device and not kwargs.get("non_blocking"):
@@ -140,7 +140,7 @@ class Reads(TorchDispatchMode):
 
 
 def name_of(func: Any) -> str:
-    """What an operation is called, such as ``copy_.default``."""
+    """What an operation is called, such as ``nonzero.default``."""
     return str(func).removeprefix("aten.")
 
 

@@ -204,8 +204,8 @@ def ppo_update(
     for parameter, part in zip(parameters, gradient.split(sizes), strict=True):
         parameter.grad = part.view_as(parameter)
 
-    # A Beta distribution is a Dirichlet one of a share and its rest. The policy's own would take its
-    # parameters apart and put them together again, as it would the actions, in each pass.
+    # Beta is Dirichlet for a share and its rest. As Beta, parameters and actions would be taken
+    # apart and put together again in each pass.
     shares = torch.stack([rollout.actions, 1.0 - rollout.actions], -1)
     for last in [False] * (config.passes - 1) + [True]:
         distribution = Dirichlet(policy.concentrations(rollout.states), validate_args=False)
