@@ -178,6 +178,11 @@ class _Positions(nn.Module):
         self.weight = nn.Parameter(0.02 * torch.randn(length, dim))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] != len(self.weight):
+            raise ValueError(
+                f"The model is for {len(self.weight)} positions, but its input has {x.shape[1]}: "
+                "give the model the data's length of texts or size of images"
+            )
         return x + self.weight
 
 

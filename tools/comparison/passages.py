@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,8 +27,9 @@ PACKAGES = (
     "transformers",
 )
 CHARACTERS = 128
-# So that no long file makes up much of a class.
-_MOST_OF_A_FILE = 24
+# A class is drawn from at least so many files: passages of one file are about one thing, and few
+# files would make an evaluation of chance.
+_LEAST_FILES = 32
 
 Passages = list[tuple[str, int]]
 
@@ -57,6 +59,7 @@ def draw_passages(packages: Sequence[str], train: int, evaluate: int) -> tuple[P
         # The smaller part first: what is left of the files is enough for it, whatever is drawn.
         for split, count in zip(reversed(splits), (evaluate, train), strict=True):
             drawn: list[str] = []
+            most = math.ceil(count / _LEAST_FILES)
             while len(drawn) < count:
                 path = next(files, None)
                 if path is None:
@@ -66,7 +69,7 @@ def draw_passages(packages: Sequence[str], train: int, evaluate: int) -> tuple[P
                     )
                 new = [text for text in dict.fromkeys(passages_of(path)) if text not in seen]
                 seen.update(new)
-                drawn += _shuffled(new, rng)[:_MOST_OF_A_FILE]
+                drawn += _shuffled(new, rng)[:most]
             split.extend((text, label) for text in drawn[:count])
     return splits
 
