@@ -15,7 +15,7 @@ from comparison.shards import prepare, wrong_labels
 from comparison.sources import Source
 from streaming import StreamingDataset
 
-# Of several files, and a word that says which: "p3" of file 3.
+# Each passage starts with its package, file and paragraph.
 FILES, PARAGRAPHS = 70, 10
 
 
