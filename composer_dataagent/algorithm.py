@@ -264,8 +264,11 @@ class DataAgent(Algorithm):
     def apply(self, event: Event, state: State, logger: Logger) -> None:
         """Handle ``event``; the time spent is counted as the agent's overhead."""
         start = time.perf_counter()
-        # Autocast that is on around fit() is meant for the model: it would reach the agent, too.
-        with torch.autocast(self._device.type, enabled=False):
+        if torch.is_autocast_enabled(self._device.type):
+            # Around fit(), it is meant for the model: it would reach the agent, too.
+            with torch.autocast(self._device.type, enabled=False):
+                self._HANDLERS[event](self, state, logger)
+        else:
             self._HANDLERS[event](self, state, logger)
         if self._attachment is not None:
             self._journal.add_agent_time(time.perf_counter() - start)
@@ -317,8 +320,9 @@ class DataAgent(Algorithm):
         del state, logger
         ids = self._loader.sample_ids  # type: ignore[attr-defined]  # set by streaming.attach
         self._ids: Tensor = ids
-        outside = ~self._mask[ids.numpy()]
-        if outside.any():
+        selected = self._mask[ids.numpy()]
+        if not selected.all():
+            outside = ~selected
             raise RuntimeError(
                 f"The loader served {int(outside.sum())} samples that are not selected in this "
                 f"epoch, for example id {int(ids[int(outside.argmax())])}. Do not iterate over the "
@@ -703,7 +707,7 @@ class DataAgent(Algorithm):
         facts.add(reward=reward, updates=torch.ones(()))
         facts.add_actions(action.action)
         facts.add(**{f"ppo_{name}": value for name, value in vars(stats).items()})
-        self._ranks.check_same("agent after the update", self._learner.digest())
+        self._ranks.check_same("agent after the update", self._learner.digest)
 
     def _sound(self, visits: Visits) -> Visits:
         """The visits, those that were not finite with what was known of their samples before."""
@@ -879,8 +883,10 @@ class DataAgent(Algorithm):
             self._weights = factor * (ones if self._weights is None else self._weights)
         record = self._attachment.serve(selection.ids)
         self._streaming_epoch = self._attachment.upcoming_epoch()
-        self._ranks.check_same("ledger", self.ledger.digest())
-        self._ranks.check_same(f"selection for streaming epoch {record.epoch}", record.digest)
+        self._ranks.check_same("ledger", self.ledger.digest)
+        self._ranks.check_same(
+            f"selection for streaming epoch {record.epoch}", lambda: record.digest
+        )
 
     def _score_all(self, progress: float) -> NDArray[np.float32]:
         """The policy's mean action for every sample, from the signals of its last visit."""

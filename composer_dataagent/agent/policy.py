@@ -59,13 +59,17 @@ class BetaPolicy(nn.Module):
         self.actor = _mlp([state_dim, *hidden, 2], last_gain=0.01, generator=generator)
         self.critic = _mlp([state_dim, *hidden, 1], last_gain=1.0, generator=generator)
 
-    def _concentrations(self, state: Tensor) -> tuple[Tensor, Tensor]:
+    def concentrations(self, state: Tensor) -> Tensor:
+        """``alpha`` and ``beta`` of the action's distribution, ``[B, 2]``.
+
+        Args:
+            state (Tensor): ``[B, D]`` float32.
+        """
         if state.dim() != 2 or state.shape[1] != self.state_dim:
             raise ValueError(
                 f"BetaPolicy needs states of shape [B, {self.state_dim}], got {list(state.shape)}"
             )
-        alpha, beta = (F.softplus(self.actor(state)) + 1).unbind(1)
-        return alpha, beta
+        return F.softplus(self.actor(state)) + 1
 
     def distribution(self, state: Tensor) -> Beta:
         """Distribution of the action of each sample.
@@ -77,7 +81,7 @@ class BetaPolicy(nn.Module):
             Beta: Batch shape ``[B]``.
         """
         # Validation would ask the device whether all values are in range: a host synchronisation.
-        return Beta(*self._concentrations(state), validate_args=False)
+        return Beta(*self.concentrations(state).unbind(1), validate_args=False)
 
     def value(self, state: Tensor) -> Tensor:
         """The critic's expected reward, ``[B]`` (squeezed: [B, 1] would broadcast)."""
@@ -100,7 +104,7 @@ class BetaPolicy(nn.Module):
         Returns:
             Action: Actions in [1e-4, 1 - 1e-4], their log probabilities, the critic's values.
         """
-        alpha, beta = self._concentrations(state)
+        alpha, beta = self.concentrations(state).unbind(1)
         action = noise.beta(alpha, beta, keys).clamp(ACTION_MARGIN, 1 - ACTION_MARGIN)
         log_prob = Beta(alpha, beta, validate_args=False).log_prob(action)
         return Action(action, log_prob, self.value(state))

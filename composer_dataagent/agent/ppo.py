@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.distributions import Dirichlet
 
 from composer_dataagent.agent.policy import BetaPolicy
 
@@ -203,9 +204,12 @@ def ppo_update(
     for parameter, part in zip(parameters, gradient.split(sizes), strict=True):
         parameter.grad = part.view_as(parameter)
 
-    for _ in range(config.passes):
-        distribution = policy.distribution(rollout.states)
-        log_ratio = distribution.log_prob(rollout.actions) - rollout.log_probs
+    # Beta is Dirichlet for a share and its rest. As Beta, parameters and actions would be taken
+    # apart and put together again in each pass.
+    shares = torch.stack([rollout.actions, 1.0 - rollout.actions], -1)
+    for last in [False] * (config.passes - 1) + [True]:
+        distribution = Dirichlet(policy.concentrations(rollout.states), validate_args=False)
+        log_ratio = distribution.log_prob(shares) - rollout.log_probs
         # The surrogate is flat long before this bound, but an overflow behind a clip still gives a
         # gradient of 0 * inf = NaN, and one NaN ends all learning.
         log_ratio = log_ratio.clamp(max=MAX_LOG_RATIO)
@@ -220,20 +224,21 @@ def ppo_update(
         assert value.shape == rollout.rewards.shape
         value_loss = 0.5 * (value - rollout.rewards).square().sum() / count
 
-        entropy = distribution.entropy().sum() / count
         loss = policy_loss + config.value_coef * value_loss
         if config.entropy_coef > 0:  # its derivative is costly
-            loss = loss - config.entropy_coef * entropy
+            loss = loss - config.entropy_coef * (distribution.entropy().sum() / count)
 
         bucket.zero_()
         loss.backward()
-        with torch.no_grad():
-            # Low-variance estimate of KL(old || new): joschu.net/blog/kl-approx.html
-            approx_kl = (ratio - 1 - log_ratio).sum() / count
-            clip_fraction = ((ratio - 1).abs() > config.clip).sum() / count
-            diagnostics.copy_(
-                torch.stack([policy_loss, value_loss, approx_kl, clip_fraction, entropy])
-            )
+        if last:  # what the passes before showed is not told
+            with torch.no_grad():
+                # Low-variance estimate of KL(old || new): joschu.net/blog/kl-approx.html
+                approx_kl = (ratio - 1 - log_ratio).sum() / count
+                clip_fraction = ((ratio - 1).abs() > config.clip).sum() / count
+                entropy = distribution.entropy().sum() / count
+                diagnostics.copy_(
+                    torch.stack([policy_loss, value_loss, approx_kl, clip_fraction, entropy])
+                )
         bucket.copy_(all_reduce_sum(bucket))
         if config.max_grad_norm is not None:
             gradient *= (config.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)

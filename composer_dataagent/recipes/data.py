@@ -24,6 +24,7 @@ from composer_dataagent import collectives
 from composer_dataagent.recipes.config import LoaderConfig
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.registry import Registry, snake_case, split_name
+from composer_dataagent.recipes.text import TextClassification
 
 # What images pass through before they are normalised: all of torchvision's v2 transforms.
 TRANSFORMS = Registry(
@@ -84,7 +85,7 @@ class ImageClassification(StreamingDataset):
 
 DATASETS = Registry(
     "dataset",
-    {"image_classification": ImageClassification},
+    {"image_classification": ImageClassification, "text_classification": TextClassification},
     implied=("batch_size",),  # the loader's
 )
 

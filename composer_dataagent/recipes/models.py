@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Models that a recipe can name: a small CNN, and torchvision's classifiers."""
+"""Models that a recipe can name: small ones, and torchvision's classifiers."""
 
 from __future__ import annotations
 
@@ -9,38 +9,14 @@ from typing import Any
 
 import torchvision
 from composer.models import ComposerClassifier
-from torch import nn
 
 from composer_dataagent.recipes.registry import Registry
-
-
-def small_cnn(num_classes: int, in_channels: int = 1, width: int = 16) -> ComposerClassifier:
-    """Two convolutions and one hidden layer, for images from 8x8: trains in seconds on a CPU.
-
-    Args:
-        num_classes (int): Number of classes ``C``.
-        in_channels (int): Channels of the images. Default: ``1``.
-        width (int): Channels of the first convolution; the feature embedding has 4 times as many
-            numbers. Default: ``16``.
-
-    Returns:
-        ComposerClassifier: Images ``[B, in_channels, H, W]`` to logits ``[B, C]``.
-    """
-
-    def block(inputs: int, outputs: int) -> list[nn.Module]:
-        conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-
-    network = nn.Sequential(
-        *block(in_channels, width),
-        *block(width, 2 * width),
-        nn.AdaptiveAvgPool2d(4),
-        nn.Flatten(),
-        nn.Linear(2 * width * 16, 4 * width),
-        nn.ReLU(inplace=True),
-        nn.Linear(4 * width, num_classes),
-    )
-    return ComposerClassifier(network, num_classes)
+from composer_dataagent.recipes.small_models import (
+    resnet8,
+    small_cnn,
+    tiny_text_transformer,
+    tiny_vit,
+)
 
 
 def _torchvision(name: str) -> Callable[..., ComposerClassifier]:
@@ -55,6 +31,9 @@ MODELS = Registry(
     "model",
     {
         "small_cnn": small_cnn,
+        "resnet8": resnet8,
+        "tiny_vit": tiny_vit,
+        "tiny_text_transformer": tiny_text_transformer,
         **{
             name: _torchvision(name)
             for name in torchvision.models.list_models(module=torchvision.models)

@@ -19,7 +19,7 @@ class EpochFacts:
     """Running sums by name; nothing is moved to the host before :meth:`means` is called.
 
     Args:
-        device (torch.device | str): Where the values are. Default: ``"cpu"``.
+        device (torch.device | str): Where the ranks' sums are added. Default: ``"cpu"``.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -37,11 +37,16 @@ class EpochFacts:
             **values (Tensor): By name.
         """
         for name, value in values.items():
-            value = value.detach().to(self._device, torch.float64)
-            counted = torch.full_like(value, 1.0) if where is None else where.to(value)
-            value = value * counted
-            entry = torch.stack([value.sum(), value.square().sum(), counted.sum()])
-            self._sums[name] = self._sums[name] + entry if name in self._sums else entry
+            value = value.detach().double()
+            count = value.new_full((), value.numel())
+            if where is not None:
+                counted = where.to(value)
+                value, count = value * counted, counted.sum()
+            entry = torch.stack([value.sum(), value.square().sum(), count])
+            # Each sum stays where its values are: to move them would have the host wait.
+            if name in self._sums:
+                entry += self._sums[name].to(entry.device)
+            self._sums[name] = entry
 
     def add_actions(self, actions: Tensor) -> None:
         """Add actions ``[B]`` in (0, 1): their mean, spread and histogram."""
@@ -65,7 +70,8 @@ class EpochFacts:
         if not self._sums:
             return {}
         names = sorted(self._sums)
-        sums = all_reduce_sum(torch.stack([self._sums[name] for name in names])).cpu()
+        sums = torch.stack([self._sums[name].to(self._device) for name in names])
+        sums = all_reduce_sum(sums).cpu()
         means = (sums[:, 0] / sums[:, 2]).tolist()
         result = dict(zip(names, means, strict=True))
         result |= {name: float(sums[names.index(name), 0]) for name in COUNTS if name in result}

@@ -110,6 +110,8 @@ class BatchReader:
                 "that it keeps one output row per sample."
             )
         self._complete = True
+        if len(self._parts) == 1:
+            return self._parts[0]
         signals = Signals.cat([part for part, _ in self._parts])
         features = [part for _, part in self._parts if part is not None]
         return signals, torch.cat(features) if features else None

@@ -13,6 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from compare import PRESETS
+from comparison.conditions import CONDITIONS
+from comparison.sources import SOURCES
+
 COMPARE = Path(__file__).parents[2] / "tools" / "compare.py"
 
 
@@ -71,6 +75,23 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
     refused = compare(tmp_path, *what)
     assert refused.returncode == 1 and "made with other settings: give another" in refused.stderr
+
+
+def test_presets_name_what_there_is() -> None:
+    for preset in PRESETS.values():
+        assert set(preset.sources) <= set(SOURCES) and set(preset.conditions) <= set(CONDITIONS)
+        for source in preset.sources:
+            assert (COMPARE.parents[1] / "yamls" / f"{source}.yaml").exists()
+    for name in ("quick", "full"):
+        assert PRESETS[name].conditions == tuple(CONDITIONS)
+
+
+def test_a_preset_gives_its_conditions(tmp_path: Path) -> None:
+    done = compare(tmp_path, "--preset", "families", "--sources", "digits", "--prepare")
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in (tmp_path / "work" / "data" / "digits").iterdir()}
+    conditions = ("clean", "noise40", "asymmetric40", "tail50")
+    assert written == {"eval", *(f"{c}-seed{seed}" for c in conditions for seed in range(3))}
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:

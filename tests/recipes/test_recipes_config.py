@@ -9,13 +9,29 @@ from pathlib import Path
 import pytest
 
 from composer_dataagent.recipes import RecipeError, load_recipe
+from composer_dataagent.recipes.data import DATASETS
 from composer_dataagent.recipes.demo import RECIPE
+from composer_dataagent.recipes.models import MODELS
+from composer_dataagent.recipes.registry import check_arguments, split_name
 
 
 def test_the_shipped_recipe_loads() -> None:
     recipe = load_recipe(RECIPE)
     assert recipe.run_dir == "runs/digits"
     assert recipe.algorithms == {"data_agent": {"ratio": 0.5}}
+
+
+@pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_names_what_there_is(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.run_name == path.stem  # tools/compare.py finds a source's recipe by it
+    MODELS.build("model", *split_name("model", recipe.model))
+    for loader in (recipe.train_loader, recipe.eval_loader):
+        assert loader is not None
+        name, arguments = split_name("dataset", loader.dataset)
+        factory = DATASETS.factories[DATASETS.canonical("dataset", name)]
+        check_arguments("dataset", factory, arguments)
+        assert path.stem in arguments["local"]
 
 
 def test_overrides_reach_into_sections_in_order() -> None:

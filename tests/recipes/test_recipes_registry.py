@@ -65,7 +65,8 @@ def test_names(registry: Registry, name: str, cls: str) -> None:
 
 
 def test_models() -> None:
-    assert {"small_cnn", "resnet18", "resnet50", "vit_b_16"} <= set(MODELS.names())
+    ours = {"small_cnn", "resnet8", "tiny_vit", "tiny_text_transformer"}
+    assert ours | {"resnet18", "resnet50", "vit_b_16"} <= set(MODELS.names())
     model = MODELS.build("model", "resnet18", {"num_classes": 7})
     assert model((torch.zeros(2, 3, 32, 32), None)).shape == (2, 7)
 
@@ -128,7 +129,7 @@ def test_refusals(name: Any, arguments: dict[str, Any], message: str) -> None:
         ("model=resnet19", r"model: model 'resnet19'.*resnet18"),
         ("model.classes=3", r"model: argument 'classes'.*num_classes"),
         ("train_loader.dataset.locl=x", r"train_loader\.dataset: argument 'locl'.*'local'"),
-        ("train_loader.dataset.name=images", r"dataset 'images'.*image_classification"),
+        ("train_loader.dataset.name=images", r"dataset 'images'.*image_classification, text_c"),
         ("train_loader.dataset.local=nowhere", r"local='nowhere' holds no MDS.*prepare-digits"),
         ("optimizer.name=adamm", r"optimizer 'adamm'.*'adam'"),
         ("optimizer.lr=fast", r"optimizer\.lr='fast'.*number"),

@@ -35,11 +35,11 @@ def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
     Returns:
         Path: The folder of the shards to train on.
     """
-    _write(folder / "eval", source.eval_images, source.eval_labels)
+    _write(folder / "eval", source.eval_inputs, source.eval_labels)
     train = folder / f"{condition}-seed{seed}"
     rng = np.random.default_rng([zlib.crc32(condition.encode()), seed])
     data = CONDITIONS[condition](source.labels, rng)
-    _write(train, source.images[data.rows], data.labels, data.wrong)
+    _write(train, source.inputs[data.rows], data.labels, data.wrong)
     return train
 
 
@@ -50,19 +50,26 @@ def wrong_labels(train: Path) -> NDArray[np.bool_]:
 
 def _write(
     folder: Path,
-    images: NDArray[np.uint8],
+    inputs: NDArray,
     labels: NDArray[np.int64],
     wrong: NDArray[np.bool_] | None = None,
 ) -> None:
     if folder.exists():
         return
-    shape = ",".join(map(str, images.shape[1:]))
-    columns = {"image": f"ndarray:uint8:{shape}", "label": "int"}
+    name, encoding = _column_of(inputs)
+    columns = {name: encoding, "label": "int"}
     beside = folder.with_suffix(".part")
     shutil.rmtree(beside, ignore_errors=True)  # left by a kill
     with MDSWriter(out=str(beside), columns=columns, size_limit=_SHARD_BYTES) as writer:
-        for image, label in zip(images, labels, strict=True):
-            writer.write({"image": image, "label": int(label)})
+        for value, label in zip(inputs, labels, strict=True):
+            writer.write({name: value, "label": int(label)})
     if wrong is not None:
         np.save(beside / _WRONG, wrong)
     beside.rename(folder)
+
+
+def _column_of(inputs: NDArray) -> tuple[str, str]:
+    """Name, as recipes know it, and encoding of the column that inputs are kept in."""
+    if inputs.dtype.kind == "U":
+        return "text", "str"
+    return "image", f"ndarray:uint8:{','.join(map(str, inputs.shape[1:]))}"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from comparison.passages import CHARACTERS, PACKAGES, draw_passages
 from composer_dataagent.recipes.digits import load_splits
 
 # Debian's package: apt-get install dataset-fashion-mnist, or, without being root,
@@ -20,22 +22,24 @@ from composer_dataagent.recipes.digits import load_splits
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 # A fixed part: small enough for hundreds of runs on a CPU, and hard enough to have differences.
 FASHION_SAMPLES = 8_000
+# Of each of eight packages.
+TEXT_TRAIN, TEXT_EVAL = 1_000, 250
 
 
 @dataclass(frozen=True)
 class Source:
-    """Images with true labels, split in two.
+    """Images or texts with true labels, split in two.
 
     Attributes:
-        images (NDArray[np.uint8]): ``[N, H, W]`` to train on.
+        inputs (NDArray): ``[N, H, W]`` uint8 images or ``[N]`` texts to train on.
         labels (NDArray[np.int64]): ``[N]``.
-        eval_images (NDArray[np.uint8]): ``[M, H, W]`` to evaluate on; never changed.
+        eval_inputs (NDArray): ``[M, ...]`` to evaluate on; never changed.
         eval_labels (NDArray[np.int64]): ``[M]``.
     """
 
-    images: NDArray[np.uint8]
+    inputs: NDArray
     labels: NDArray[np.int64]
-    eval_images: NDArray[np.uint8]
+    eval_inputs: NDArray
     eval_labels: NDArray[np.int64]
 
 
@@ -46,6 +50,7 @@ def digits(folder: Path) -> Source:
     return Source(*splits["train"], *splits["eval"])
 
 
+@functools.cache  # several recipes train on it
 def fashion(folder: Path) -> Source:
     """Fashion-MNIST: a fixed part of 8,000 images of 28x28 to train on, 10,000 to evaluate on."""
     try:
@@ -68,6 +73,25 @@ def fashion(folder: Path) -> Source:
     )
 
 
+def text(folder: Path) -> Source:
+    """Documentation of eight packages: 8,000 passages to train on, 2,000 to evaluate on.
+
+    The class is the package that a passage is from. Which passages there are depends on the
+    versions that are installed.
+    """
+    del folder
+    splits = draw_passages(PACKAGES, TEXT_TRAIN, TEXT_EVAL)
+    columns = [
+        column
+        for split in splits
+        for column in (
+            np.array([passage for passage, _ in split], f"U{CHARACTERS}"),
+            np.array([label for _, label in split], np.int64),
+        )
+    ]
+    return Source(*columns)
+
+
 def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
     """An array in the IDX format: two zero bytes, type, rank, big-endian shape, data."""
     with gzip.open(folder / name) as file:
@@ -77,4 +101,11 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-SOURCES: dict[str, Callable[[Path], Source]] = {"digits": digits, "fashion": fashion}
+# By the name of the recipe in yamls/ that trains on it.
+SOURCES: dict[str, Callable[[Path], Source]] = {
+    "digits": digits,
+    "fashion": fashion,
+    "fashion_resnet8": fashion,
+    "fashion_vit": fashion,
+    "text": text,
+}
