@@ -26,9 +26,13 @@ from composer_dataagent.agent import (
     SIGNAL_STATE_DIM,
     Action,
     Learner,
+    Target,
+    choose_target,
     composite_reward,
+    fit,
     sample_keys,
     signal_state,
+    worth,
 )
 from composer_dataagent.checks import is_number, is_whole
 from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
@@ -68,7 +72,13 @@ from composer_dataagent.visits import VisitBuffer, Visits
 log = logging.getLogger(__name__)
 
 STATES = ("signals", "features", "both")
-STATE_VERSION = 3
+STATE_VERSION = 4
+# As the log says it.
+_WANTS: dict[Target, str] = {
+    "composite": "hard and uncertain samples",
+    "entropy": "uncertain samples, whatever their labels",
+    "agreeing": "uncertain samples, all the more those whose labels the model agrees with",
+}
 # Samples scored at once at the epoch's end: bounds memory, not results.
 SCORE_CHUNK = 1 << 16
 
@@ -365,18 +375,11 @@ class DataAgent(Algorithm):
         self._update(epoch)  # where the loader gave fewer batches than it said
         before_epoch_end = self._ranks.traffic
         self._check_everything_was_served(epoch)
-        in_doubt = self._labels_in_doubt
         self.ledger.refresh_flags()
-        if self._labels_in_doubt != in_doubt:
-            log.info(
-                "Epoch %d: the model predicts %.0f %% of the labels, so the agent %s them",
-                epoch,
-                100 * self.ledger.label_trust,
-                "looks at" if in_doubt else "no longer looks at",
-            )
         self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
         row = self._describe_epoch(state, epoch)
         self._select(state)
+        self._choose_target(_progress(state), epoch)  # the selection was made for the old one
         row |= self._communication(state, before_epoch_end)
         self._journal.open_row(row)
         facts = row | {f"ppo/{name}": value for name, value in row["ppo"].items()}
@@ -422,7 +425,7 @@ class DataAgent(Algorithm):
             visits = self._visits.peek()  # another fit() may go on, and learn from them
             if visits is not None:
                 visits = self._sound(visits)
-                self._record(visits, self._agreement(visits), None, epoch)
+                self._record(visits, self._agreement(visits), None, None, epoch)
             self._journal.open_row(self._describe_epoch(state, epoch))
             self._journal.write(self._ledger_columns())
         if self._randomness is not None:
@@ -507,6 +510,7 @@ class DataAgent(Algorithm):
 
         self.ledger = Ledger(self.num_samples)
         self._class_log_share = torch.zeros(0, device=self._device)
+        self._target: Target = choose_target(0, 0, self.selector.trust, self.selector.patience)
         self._learner: Learner | None = None
         if learns:
             self._learner = Learner(
@@ -688,15 +692,17 @@ class DataAgent(Algorithm):
             action = self._learner.act(state, keys)
             if self._scores_at_visit:
                 sampled = self.settings.score == "sample"
-                score = action.action if sampled else self._learner.score(state)
-                score = self._keep_score(visits, score)
-        rows = self._record(visits, agreement, score, epoch)
+                score = self._keep_score(visits, action.action if sampled else action.mean)
+        mean = None if action is None else action.mean
+        rows = self._record(visits, agreement, score, mean, epoch)
         aim = self._aims(rows)
         facts = self._journal.facts
         facts.add(where=~visits.nonfinite, loss=visits.loss, entropy=visits.entropy)
         facts.add(nonfinite=visits.nonfinite)
         # The state of a visit that was not finite is none of its own: nothing is learned from it.
         finite = ~rows.columns["nonfinite"]
+        if mean is not None:
+            self.ledger.fit = fit(rows.columns["mean_action"][finite], aim[finite])
         if self._learner is None or state is None or action is None or not finite.any():
             return
         mine = rows.rank == collectives.rank()
@@ -728,17 +734,24 @@ class DataAgent(Algorithm):
         return torch.where(visits.nonfinite & last.isfinite(), last, score)
 
     def _record(
-        self, visits: Visits, agreement: Tensor, score: Tensor | None, epoch: int
+        self,
+        visits: Visits,
+        agreement: Tensor,
+        score: Tensor | None,
+        mean_action: Tensor | None,
+        epoch: int,
     ) -> GatheredRows:
         """Write all ranks' visits to the ledger of each, and give them in order of their steps."""
         columns = visits.on_host() | {"agreement": agreement.cpu().numpy()}
-        if score is not None:
-            columns["score"] = score.cpu().numpy()
+        for name, column in {"score": score, "mean_action": mean_action}.items():
+            if column is not None:
+                columns[name] = column.cpu().numpy()
         rows = self._ranks.all_gather_rows(columns)
         order = np.argsort(rows.columns["step"], kind="stable")
         columns = {name: column[order] for name, column in rows.columns.items()}
         recorded = dict(columns)
         del recorded["step"]
+        recorded.pop("mean_action", None)
         nonfinite = recorded.pop("nonfinite")
         self._nonfinite.hear(columns["ids"][nonfinite], epoch)
         self.ledger.record(recorded.pop("ids"), epoch, **recorded)
@@ -761,19 +774,31 @@ class DataAgent(Algorithm):
                 uncertainty=composite.uncertainty,
                 reward_weight=composite.weight,
             )
-            worth = entropy if self._labels_in_doubt else composite.reward
+            target = self._target
+            if self._gate_fires and target == "composite":
+                target = "entropy"
+            agreement = torch.from_numpy(columns["agreement"][batch]).double()
+            wanted = worth(target, composite.reward, entropy, agreement)
             if self._gate_fires:
-                worth = entropy * ~torch.from_numpy(flagged[batch])
-            aims[batch] = REWARDS[self.settings.reward].aim(worth.float()).numpy()
+                wanted = wanted * ~torch.from_numpy(flagged[batch])
+            aims[batch] = REWARDS[self.settings.reward].aim(wanted.float()).numpy()
         return aims
 
     @property
     def _gate_fires(self) -> bool:
         return self.selector.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
 
-    @property
-    def _labels_in_doubt(self) -> bool:
-        return self.ledger.label_trust < self.selector.trust
+    def _choose_target(self, progress: float, epoch: int) -> None:
+        """What the agent is to want in the coming epoch."""
+        before, share = self._target, self.ledger.label_trust
+        self._target = choose_target(share, progress, self.selector.trust, self.selector.patience)
+        if self._target != before and self._learner is not None:
+            log.info(
+                "Epoch %d: the model predicts %.0f %% of the labels; now the agent wants %s",
+                epoch,
+                100 * share,
+                _WANTS[self._target],
+            )
 
     def _state_of(self, visits: Visits, agreement: Tensor) -> Tensor:
         if self.settings.state == "features":
@@ -798,7 +823,7 @@ class DataAgent(Algorithm):
         progress: float | Tensor,
     ) -> Tensor:
         log_share = self._log_share(label)
-        if self._labels_in_doubt:
+        if self._target == "entropy":
             # As if each label was what the model predicts. An agent that is to rank by entropy
             # would else take a large loss for a sign of it, which a wrong label has, too.
             loss = -max_prob.clamp_min(torch.finfo(max_prob.dtype).tiny).log()
@@ -863,6 +888,13 @@ class DataAgent(Algorithm):
         )
         if self._learner is not None and not self._scores_at_visit:
             self.ledger.score = self._score_all(_progress(state))
+        if self._learner is not None and epoch > 0 and self.ledger.fit < self.selector.min_fit:
+            log.info(
+                "Epoch %d: the agent has not learned yet what it is rewarded for (correlation "
+                "%.2f, below min_fit), so samples are ranked by their entropy",
+                epoch,
+                self.ledger.fit,
+            )
         selection = self.selector.select(
             self.ledger,
             self._size_for(ratio),
@@ -940,6 +972,8 @@ class DataAgent(Algorithm):
             ),
             "flagged": int(self.ledger.flagged.sum()),
             "label_trust": self.ledger.label_trust,
+            "target": self._target,
+            "fit": None if self._learner is None else self.ledger.fit,
             "coverage": self.ledger.coverage(),
             "churn": self._churn,
             "action_mean": means.get("action"),
@@ -978,6 +1012,8 @@ class DataAgent(Algorithm):
             "ledger": self.ledger.state_dict(),
             "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
             "label_trust": self.ledger.label_trust,
+            "target": self._target,
+            "fit": self.ledger.fit,
             "score": (
                 torch.from_numpy(self.ledger.score)
                 if self._scores_at_visit and self.ledger.score is not None
@@ -1037,6 +1073,8 @@ class DataAgent(Algorithm):
         self.ledger.load_state_dict(state["ledger"])
         self.ledger.set_flags(_unpack(state["flagged"], self.num_samples))
         self.ledger.label_trust = state["label_trust"]
+        self.ledger.fit = state["fit"]
+        self._target = state["target"]
         if state["score"] is not None:
             self.ledger.score = state["score"].numpy().copy()
         self._class_log_share = state["class_log_share"].to(self._device)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from composer_dataagent.agent.fit import fit
 from composer_dataagent.agent.learner import REWARDS, Learner, Reward
 from composer_dataagent.agent.noise import sample_keys
 from composer_dataagent.agent.policy import Action, BetaPolicy
@@ -18,6 +19,7 @@ from composer_dataagent.agent.reward import (
     variance_weight,
 )
 from composer_dataagent.agent.state import SIGNAL_STATE_DIM, signal_state
+from composer_dataagent.agent.target import Target, choose_target, worth
 
 __all__ = [
     "REWARDS",
@@ -30,9 +32,12 @@ __all__ = [
     "PPOStats",
     "Reward",
     "Rollout",
+    "Target",
     "budget_reward",
+    "choose_target",
     "composite_reward",
     "difficulty",
+    "fit",
     "make_optimizer",
     "paper_reward",
     "ppo_update",
@@ -40,4 +45,5 @@ __all__ = [
     "sample_keys",
     "signal_state",
     "variance_weight",
+    "worth",
 ]

@@ -22,11 +22,15 @@ ACTION_MARGIN = 1e-4
 
 
 class Action(NamedTuple):
-    """What the policy did with a batch: ``[B]`` float32 each, without gradient."""
+    """What the policy did with a batch: ``[B]`` float32 each, without gradient.
+
+    ``mean`` is that of the distribution that the action was drawn from.
+    """
 
     action: Tensor
     log_prob: Tensor
     value: Tensor
+    mean: Tensor
 
 
 class BetaPolicy(nn.Module):
@@ -102,12 +106,13 @@ class BetaPolicy(nn.Module):
                 global generator, which belongs to the user's training.)
 
         Returns:
-            Action: Actions in [1e-4, 1 - 1e-4], their log probabilities, the critic's values.
+            Action: Actions in [1e-4, 1 - 1e-4], their log probabilities, the critic's values, and
+            the mean actions.
         """
         alpha, beta = self.concentrations(state).unbind(1)
         action = noise.beta(alpha, beta, keys).clamp(ACTION_MARGIN, 1 - ACTION_MARGIN)
         log_prob = Beta(alpha, beta, validate_args=False).log_prob(action)
-        return Action(action, log_prob, self.value(state))
+        return Action(action, log_prob, self.value(state), alpha / (alpha + beta))
 
 
 def _mlp(widths: Sequence[int], last_gain: float, generator: torch.Generator) -> nn.Sequential:

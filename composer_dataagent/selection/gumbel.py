@@ -71,6 +71,38 @@ def gumbel(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return -np.log(-np.log(np.clip(uniform, 1e-300, 1 - 1e-16)))
 
 
+def gumbel_keys(
+    score: NDArray,
+    rng: np.random.Generator,
+    explore: float | None = 4.0,
+    last: NDArray[np.bool_] | None = None,
+) -> NDArray:
+    """``explore * rank01(score) + Gumbel(0, 1)``: the ``k`` largest are what is picked.
+
+    That is equal to drawing ``k`` samples without replacement with weights
+    ``exp(explore * rank01)``.
+
+    Args:
+        score (NDArray): ``[N]``, any scale, since only ranks count; NaN ranks lowest.
+        rng (np.random.Generator): The only source of randomness.
+        explore (float | None): Weight of the ranks against the noise; 0 is uniform, ``None`` is
+            greedy: no noise. Default: ``4.0``.
+        last (NDArray[np.bool_] | None): ``[N]`` entries whose weighted rank is -4, behind all
+            others: noise can still bring one back. Default: ``None``.
+
+    Returns:
+        NDArray: ``[N]``, float64; float32 of a million samples and more.
+    """
+    if len(score) >= SKETCH_FROM and explore is not None:
+        return _sketched_keys(score, rng, explore, last)
+    keys = rank01(score) * (1.0 if explore is None else explore)
+    if last is not None:
+        keys[last] = LAST
+    if explore is not None:
+        keys += gumbel(len(score), rng)
+    return keys
+
+
 def gumbel_top_k(
     score: NDArray,
     k: int,
@@ -78,36 +110,18 @@ def gumbel_top_k(
     explore: float | None = 4.0,
     last: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """The ``k`` largest of ``explore * rank01(score) + Gumbel(0, 1)``.
-
-    Equal to drawing ``k`` samples without replacement with weights ``exp(explore * rank01)``.
-
-    Args:
-        score (NDArray): ``[N]``, any scale, since only ranks count; NaN ranks lowest.
-        k (int): How many.
-        rng (np.random.Generator): The only source of randomness.
-        explore (float | None): Weight of the ranks against the noise; 0 is uniform, ``None`` is
-            greedy. Default: ``4.0``.
-        last (NDArray[np.bool_] | None): ``[N]`` entries whose weighted rank is -4, behind all
-            others: noise can still bring one back. Default: ``None``.
+    """The ``k`` largest of :func:`gumbel_keys`, whose arguments these are.
 
     Returns:
         NDArray[np.int64]: ``[k]`` sorted unique indices.
     """
-    if len(score) >= SKETCH_FROM and explore is not None:
-        return top_k(_sketched_keys(score, rng, explore, last), k)
-    key = rank01(score) * (1.0 if explore is None else explore)
-    if last is not None:
-        key[last] = LAST
-    if explore is not None:
-        key += gumbel(len(score), rng)
-    return top_k(key, k)
+    return top_k(gumbel_keys(score, rng, explore, last), k)
 
 
 def _sketched_keys(
     score: NDArray, rng: np.random.Generator, explore: float, last: NDArray[np.bool_] | None
 ) -> NDArray[np.float32]:
-    """The keys of :func:`gumbel_top_k`: ranks by histogram, and one float32 a sample in memory."""
+    """Ranks by histogram, and one float32 a sample in memory."""
     ranks = sketch.Sketch(score)
     weighted = (explore * ranks.rank01()).astype(np.float32)
     keys = np.empty(len(score), np.float32)

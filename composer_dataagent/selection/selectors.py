@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from composer_dataagent.checks import is_number
-from composer_dataagent.selection.gumbel import gumbel_top_k, top_k
+from composer_dataagent.checks import is_number, is_whole
+from composer_dataagent.selection import guards
+from composer_dataagent.selection.gumbel import gumbel_keys, top_k
 from composer_dataagent.selection.ledger import Ledger
 from composer_dataagent.selection.mislabel import MISLABEL_GATE_SHARE
 
@@ -64,8 +65,11 @@ class Selector(ABC):
         uses_score (bool): Whether it ranks by ``ledger.score``, so that an agent is trained.
         gate (bool): Whether probably mislabelled samples lose their worth, in the agent's target as
             in the ranking, while at least 6 % of all samples are flagged.
-        trust (float): The agent knows and wants nothing that depends on labels while the model
-            predicts fewer than this share of them.
+        trust (float): The agent does not want what a wrong label brings about while the model
+            predicts fewer than this share of the labels.
+        patience (float): Share of training in which that is put down to the model's youth.
+        min_fit (float): The agent has learned if its actions correlate at least as much with what
+            they are rewarded for.
     """
 
     name: ClassVar[str]
@@ -73,6 +77,8 @@ class Selector(ABC):
     uses_score: ClassVar[bool] = False
     gate: bool = False
     trust: float = 0.0
+    patience: float = 1.0
+    min_fit: float = -1.0
 
     @abstractmethod
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
@@ -217,12 +223,17 @@ class _Ranked(Selector):
         del ledger, ids
         return None
 
+    def guard(self, keys: NDArray, ledger: Ledger, ids: Rows, size: int) -> None:
+        """Change the keys of the given samples, in place, before the largest are taken."""
+
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """See :meth:`Selector.select`."""
 
         def best(ids: Rows, count: int) -> NDArray[np.int64]:
             score, last = self.score(ledger, ids), self.last(ledger, ids)
-            return gumbel_top_k(score, count, rng, self.explore, last)
+            keys = gumbel_keys(score, rng, self.explore, last)
+            self.guard(keys, ledger, ids, count)
+            return top_k(keys, count)
 
         if ledger.seen.all():  # no copies of columns
             return Selection(best(slice(None), size))
@@ -233,29 +244,64 @@ class _Ranked(Selector):
 
 @register_selector("data_agent")
 class DataAgentSelector(_Ranked):
-    """What the agent holds most worthwhile, with room for exploration.
+    """What the agent holds most worthwhile, with room for exploration, and guards.
 
     Args:
         explore (float | None): Weight of the ranks against the noise. Default: ``4.0``.
         gate (bool): See :class:`Selector`. Default: ``True``.
-        trust (float): See :class:`Selector`; in [0, 1]. Default: ``0.0`` (labels are always looked
-            at); 0.8 does not amplify systematic label errors.
+        trust (float): See :class:`Selector`; in [0, 1], 0 is always. Default: ``0.8``.
+        patience (float): See :class:`Selector`; in [0, 1]. Default: ``0.3``.
+        class_floor (float): Each class keeps this share of what it would have if all classes had
+            equally many, or all its samples where it is smaller; in [0, 1]. Default: ``0.5``.
+        max_age (int | None): No sample stays unseen for more epochs in a row, but for one that the
+            gate shuts out. ``None``: for any number. Default: ``20``.
+        min_fit (float): See :class:`Selector`; in [-1, 1]. Below it, samples are ranked by their
+            entropy. Default: ``0.5``.
     """
 
     summary = "The policy's mean action, explored by Gumbel top-k, with guards against wrong labels"
     uses_score = True
 
-    def __init__(self, explore: float | None = 4.0, gate: bool = True, trust: float = 0.0) -> None:
+    def __init__(
+        self,
+        explore: float | None = 4.0,
+        gate: bool = True,
+        trust: float = 0.8,
+        patience: float = 0.3,
+        class_floor: float = 0.5,
+        max_age: int | None = 20,
+        min_fit: float = 0.5,
+    ) -> None:
         super().__init__(explore)
         if not isinstance(gate, bool):
             raise ValueError(f"gate={gate!r} is not accepted; it must be True or False")
-        if not (is_number(trust) and 0 <= trust <= 1):
-            raise ValueError(f"trust={trust!r} is not accepted; it must be a share in [0, 1]")
+        for name, value in {
+            "trust": trust,
+            "patience": patience,
+            "class_floor": class_floor,
+        }.items():
+            if not (is_number(value) and 0 <= value <= 1):
+                raise ValueError(f"{name}={value!r} is not accepted; it must be a share in [0, 1]")
+        if max_age is not None and not (is_whole(max_age) and max_age >= 1):
+            raise ValueError(
+                f"max_age={max_age!r} is not accepted; it must be a whole number of epochs, at "
+                "least 1, or null for any"
+            )
+        if not (is_number(min_fit) and -1 <= min_fit <= 1):
+            raise ValueError(
+                f"min_fit={min_fit!r} is not accepted; it must be a correlation in [-1, 1]"
+            )
         self.gate = gate
         self.trust = trust
+        self.patience = patience
+        self.class_floor = class_floor
+        self.max_age = max_age
+        self.min_fit = min_fit
 
     def score(self, ledger: Ledger, ids: Rows) -> NDArray:
-        """The agent's score."""
+        """The agent's score; the entropy while the agent has not learned."""
+        if ledger.fit < self.min_fit:
+            return ledger.entropy[ids]
         if ledger.score is None:
             raise ValueError("selector 'data_agent' ranks by ledger.score, which is not set")
         return ledger.score[ids]
@@ -265,6 +311,18 @@ class DataAgentSelector(_Ranked):
         if not self.gate or ledger.flag_share < MISLABEL_GATE_SHARE:
             return None
         return ledger.flagged[ids]
+
+    def guard(self, keys: NDArray, ledger: Ledger, ids: Rows, size: int) -> None:
+        """Rare classes, and before them what was not seen for long."""
+        if self.class_floor > 0:
+            guards.fill_classes(keys, size, ledger.label[ids], self.class_floor)
+        if self.max_age is not None:
+            due = guards.overdue(ledger.last_seen[ids], self.max_age)
+            shut_out = self.last(ledger, ids)
+            if shut_out is not None:
+                due &= ~shut_out
+            if due.any():
+                guards.promote(keys, due)
 
 
 @register_selector("random")

@@ -29,11 +29,12 @@ def test_samples_follow_the_beta_distribution() -> None:
 def test_what_is_remembered_of_an_action_fits_the_distribution() -> None:
     policy = BetaPolicy(4, seed=2)
     state = torch.randn(50, 4)
-    action, log_prob, value = policy.act(state, keys(len(state)))
-    assert action.shape == log_prob.shape == value.shape == (50,)
+    action, log_prob, value, mean = policy.act(state, keys(len(state)))
+    assert action.shape == log_prob.shape == value.shape == mean.shape == (50,)
     assert not log_prob.requires_grad and not value.requires_grad
     torch.testing.assert_close(log_prob, policy.distribution(state).log_prob(action).detach())
     torch.testing.assert_close(value, policy.value(state).detach())
+    torch.testing.assert_close(mean, policy.mean_action(state).detach())
 
 
 @pytest.mark.usefixtures("global_rng_untouched")

@@ -196,7 +196,7 @@ def ledger_with_flags(flagged: int, count: int = 100) -> Ledger:
 
 def test_the_gate_puts_flagged_samples_last_from_six_percent_on() -> None:
     assert MISLABEL_GATE_SHARE == 0.06
-    greedy = {"name": "data_agent", "explore": None}
+    greedy = {"name": "data_agent", "explore": None, "class_floor": 0.0}
     few, many = ledger_with_flags(5), ledger_with_flags(6)
     assert (select(greedy, few, 50).ids < 5).sum() == 5
     assert (select(greedy, many, 50).ids < 6).sum() == 0
@@ -209,6 +209,42 @@ def test_noise_can_bring_a_flagged_sample_back() -> None:
     ledger = ledger_with_flags(20)
     share = np.mean([(select("data_agent", ledger, 50, s).ids < 20).mean() for s in range(100)])
     assert 0 < share < 0.05  # of the data, a fifth is flagged
+
+
+def test_an_agent_that_has_not_learned_is_not_followed() -> None:
+    ledger = make_ledger(100)
+    ledger.fit = 0.49
+    by_entropy = select("entropy", ledger, 50).ids
+    assert (select("data_agent", ledger, 50).ids == by_entropy).all()
+    assert (select({"name": "data_agent", "min_fit": 0.4}, ledger, 50).ids != by_entropy).any()
+
+
+def test_a_rare_class_keeps_its_floor() -> None:
+    label = np.r_[np.zeros(90), np.ones(10)].astype(np.int32)
+    score = np.where(label == 1, 0.0, 1.0)  # the agent does not want it
+    ledger = make_ledger(100, label=label, score=score)
+    greedy = {"name": "data_agent", "explore": None}
+    assert (label[select({**greedy, "class_floor": 0.0}, ledger, 40).ids] == 1).sum() == 0
+    assert (label[select({**greedy, "class_floor": 0.3}, ledger, 40).ids] == 1).sum() == 6
+    assert (label[select({**greedy, "class_floor": 0.5}, ledger, 40).ids] == 1).sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("gate", 1),
+        ("trust", 1.5),
+        ("patience", -0.1),
+        ("class_floor", "half"),
+        ("max_age", 0),
+        ("max_age", 2.5),
+        ("min_fit", 2),
+        ("min_fit", np.nan),
+    ],
+)
+def test_a_guard_out_of_range_is_named(argument: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{argument}={value!r} is not accepted; it must be"):
+        build_selector({"name": "data_agent", argument: value})
 
 
 def test_data_agent_needs_a_score() -> None:

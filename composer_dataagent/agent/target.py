@@ -1,0 +1,54 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a sample worth training on? It depends on whether labels can be trusted."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from composer_dataagent.agent.reward import rank01
+
+Target = Literal["composite", "entropy", "agreeing"]
+
+
+def choose_target(label_trust: float, progress: float, trust: float, patience: float) -> Target:
+    """Which target suits what the model makes of the labels.
+
+    A hard sample and a wrong label look alike: both have a large loss. While a model fails to
+    predict many labels, an agent that wants large losses therefore feeds it the wrong ones,
+    which is worst where errors are systematic.
+
+    Args:
+        label_trust (float): Share of the labels that the model predicts.
+        progress (float): Share of training done, in [0, 1].
+        trust (float): From this share on, labels are trusted.
+        patience (float): Share of training in which the model may just be young.
+
+    Returns:
+        Target: ``composite``: the paper's reward; labels are trusted. ``entropy``: uncertain
+        samples, whatever their labels. ``agreeing``: uncertain samples, all the more those whose
+        labels the model agrees with.
+    """
+    if label_trust >= trust:
+        return "composite"
+    return "entropy" if progress < patience else "agreeing"
+
+
+def worth(target: Target, composite: Tensor, entropy: Tensor, agreement: Tensor) -> Tensor:
+    """What each sample of a batch is worth.
+
+    Args:
+        target (Target): See :func:`choose_target`.
+        composite (Tensor): ``[B]`` in [0, 1], the paper's reward.
+        entropy (Tensor): ``[B]`` in [0, 1], normalised.
+        agreement (Tensor): ``[B]`` in [0, 1], running agreement of model and label.
+
+    Returns:
+        Tensor: ``[B]`` in [0, 1].
+    """
+    if target == "composite":
+        return composite
+    # By rank: where labels are noisy all entropies are large, and the agreement alone would count.
+    return entropy if target == "entropy" else rank01(entropy) * agreement

@@ -1,0 +1,41 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent wants, by what the model makes of the labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from composer_dataagent.agent import choose_target, worth
+
+
+@pytest.mark.parametrize(
+    ("label_trust", "progress", "expected"),
+    [
+        (0.0, 0.0, "entropy"),  # nothing is known yet
+        (0.79, 0.29, "entropy"),
+        (0.79, 0.3, "agreeing"),
+        (0.8, 0.1, "composite"),
+        (0.8, 0.9, "composite"),
+    ],
+)
+def test_labels_count_once_most_are_predicted_or_it_is_late(
+    label_trust: float, progress: float, expected: str
+) -> None:
+    assert choose_target(label_trust, progress, trust=0.8, patience=0.3) == expected
+
+
+def test_without_trust_labels_always_count() -> None:
+    assert choose_target(0.0, 0.0, trust=0.0, patience=0.3) == "composite"
+
+
+def test_worth_of_each_target() -> None:
+    composite = torch.tensor([0.1, 0.9, 0.5])
+    entropy = torch.tensor([0.98, 0.97, 0.99])
+    agreement = torch.tensor([1.0, 1.0, 0.1])
+    assert worth("composite", composite, entropy, agreement) is composite
+    assert worth("entropy", composite, entropy, agreement) is entropy
+    # Entropies count by their ranks: .5, 0, 1.
+    expected = torch.tensor([0.5, 0.0, 0.1])
+    torch.testing.assert_close(worth("agreeing", composite, entropy, agreement), expected)

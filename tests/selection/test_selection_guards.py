@@ -1,0 +1,94 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Rare classes and samples that were not seen for long are picked whatever their score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from composer_dataagent.selection import Ledger, build_selector
+from composer_dataagent.selection.guards import fill_classes, overdue, promote
+from composer_dataagent.selection.gumbel import top_k
+
+
+@given(
+    label=st.lists(st.integers(-1, 4), min_size=1, max_size=80),
+    share=st.floats(0, 1),
+    data=st.data(),
+)
+def test_each_class_keeps_its_floor_and_its_best(
+    label: list[int], share: float, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, len(label)))
+    labels = np.array(label, np.int32)
+    keys = np.random.default_rng(data.draw(st.integers(0, 99))).random(len(label))
+    before = keys.copy()
+    fill_classes(keys, k, labels, share)
+    chosen = top_k(keys, k)
+    classes = np.unique(labels[labels >= 0])
+    for one in classes if len(classes) > 1 else []:
+        members = np.flatnonzero(labels == one)
+        floor = min(len(members), int(share * k / len(classes)))
+        picked = np.intersect1d(chosen, members)
+        assert len(picked) >= floor
+        # Of a class, none stays behind that ranks before one that is picked.
+        assert set(picked) == set(members[np.argsort(-before[members])[: len(picked)]])
+
+
+def test_floors_that_hold_change_nothing() -> None:
+    keys = np.random.default_rng(0).random(100)
+    before = keys.copy()
+    fill_classes(keys, 50, np.repeat(np.arange(2, dtype=np.int32), 50), 0.1)
+    fill_classes(keys, 50, np.zeros(100, np.int32), 1.0)
+    fill_classes(keys, 50, np.full(100, -1, np.int32), 1.0)
+    fill_classes(keys, 1, np.arange(100, dtype=np.int32), 1.0)  # more classes than are picked
+    assert (keys == before).all()
+
+
+def test_promoted_rows_come_first_in_their_own_order() -> None:
+    keys = np.array([3.0, 9.0, -2.0, 4.0], np.float32)
+    promote(keys, np.array([True, False, True, False]))
+    assert np.argsort(-keys).tolist() == [0, 2, 1, 3]
+
+
+def test_overdue_counts_epochs_without_a_visit() -> None:
+    last_seen = np.array([9, 8, 7, 6], np.int16)
+    assert overdue(last_seen, 2).tolist() == [False, False, True, True]
+    assert not overdue(last_seen, 4).any()
+    assert not overdue(np.full(3, -1, np.int16), 2).any()
+
+
+def run_epochs(epochs: int, flagged: np.ndarray | None = None, **arguments: Any) -> np.ndarray:
+    """The longest time that each of 200 samples was left out, when scores never change."""
+    selector = build_selector({"name": "data_agent", "explore": None, **arguments})
+    ledger = Ledger(200)
+    ledger.score = np.linspace(0, 1, 200, dtype=np.float32)
+    ledger.fit = 1.0
+    ids, rng = np.arange(200), np.random.default_rng(0)
+    left_out, longest = np.zeros(200, int), np.zeros(200, int)
+    for epoch in range(epochs):
+        ledger.record(ids, epoch, np.zeros(len(ids)), np.zeros(len(ids)))
+        if flagged is not None:
+            ledger.set_flags(flagged)
+        ids = selector.select(ledger, 100, rng).ids
+        left_out += 1
+        left_out[ids] = 0
+        longest = np.maximum(longest, left_out)
+    return longest
+
+
+def test_no_sample_is_left_out_for_longer_than_max_age() -> None:
+    assert run_epochs(30).max() == 20
+    assert run_epochs(30, max_age=4).max() == 4
+    assert run_epochs(30, max_age=None)[0] == 30
+
+
+def test_but_one_that_the_gate_shuts_out() -> None:
+    flagged = np.arange(200) % 10 == 0
+    longest = run_epochs(30, flagged, max_age=4)
+    assert (longest[flagged] == 30).all()
+    assert longest[~flagged].max() == 4
