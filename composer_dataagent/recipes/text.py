@@ -47,7 +47,7 @@ class TextClassification(StreamingDataset):
                 raise ValueError(f"{name}={value} is too small: give at least {least}")
         super().__init__(**streaming)
         self.columns = (text, label)
-        self.length = length
+        self.num_words = length  # `length` is streaming's own: how many samples there are
         self.vocabulary = vocabulary
 
     def get_item(self, sample_id: int, retry: int = 7) -> tuple[Tensor, int]:
@@ -56,7 +56,7 @@ class TextClassification(StreamingDataset):
         text, label = (sample[column] for column in self.columns)
         if isinstance(text, bytes):
             text = text.decode(errors="replace")
-        return word_ids(text, self.length, self.vocabulary), int(label)
+        return word_ids(text, self.num_words, self.vocabulary), int(label)
 
 
 def word_ids(text: str, length: int, vocabulary: int) -> Tensor:

@@ -45,6 +45,7 @@ def test_texts_become_ids(tmp_path: Path, encoding: str) -> None:
             writer.write({"passage": value, "y": label})
     arguments = {"local": str(tmp_path), "text": "passage", "label": "y", "length": 20}
     dataset = DATASETS.build("data", "text_classification", arguments, batch_size=1)
+    assert len(dataset) == len(texts)
     for label, text in enumerate(texts):
         ids, found = dataset[label]
         assert found == label and torch.equal(ids, word_ids(text, 20, 8192))
