@@ -76,7 +76,7 @@ def test_concentrations_stay_above_one_and_actions_inside() -> None:
     state = 100 * torch.randn(2000, 2)
     beta = policy.distribution(state)
     assert (beta.concentration0 >= 1).all() and (beta.concentration1 >= 1).all()
-    action, log_prob, _ = policy.act(state, keys(len(state)))
+    action, log_prob, *_ = policy.act(state, keys(len(state)))
     assert ((action >= 1e-4) & (action <= 1 - 1e-4)).all()
     assert torch.isfinite(log_prob).all()
 
