@@ -114,7 +114,7 @@ def test_of_an_earlier_version(make_trainer: Any, save: Any, shards: str) -> Non
     checkpoint = torch.load(path, weights_only=False)
     checkpoint["state"]["algorithms"][0][1]["version"] = 1
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match="has version 1, this package reads version 3"):
+    with pytest.raises(ValueError, match="has version 1, this package reads version 4"):
         make_trainer(DataAgent(), loader=make_loader(shards), load_path=path)
 
 

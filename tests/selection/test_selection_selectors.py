@@ -227,6 +227,9 @@ def test_a_rare_class_keeps_its_floor() -> None:
     assert (label[select({**greedy, "class_floor": 0.0}, ledger, 40).ids] == 1).sum() == 0
     assert (label[select({**greedy, "class_floor": 0.3}, ledger, 40).ids] == 1).sum() == 6
     assert (label[select({**greedy, "class_floor": 0.5}, ledger, 40).ids] == 1).sum() == 10
+    ledger.in_doubt = True
+    assert (label[select({**greedy, "class_floor": 0.1}, ledger, 40).ids] == 1).sum() == 10
+    assert (label[select({**greedy, "class_floor": 0.0}, ledger, 40).ids] == 1).sum() == 0
 
 
 @pytest.mark.parametrize(
