@@ -34,7 +34,19 @@ METHODS = {
     **{name: Method({"selector": name}) for name in RULES if name != "short"},
     "paper": Method({"preset": "paper"}),
     "data_agent": Method(),
-    "data_agent_trust": Method({"selector": {"name": "data_agent", "trust": 0.8}}),
+    # What the guards give.
+    "data_agent_unguarded": Method(
+        {
+            "selector": {
+                "name": "data_agent",
+                "gate": False,
+                "trust": 0.0,
+                "class_floor": 0.0,
+                "max_age": None,
+                "min_fit": -1.0,
+            }
+        }
+    ),
 }
 
 

@@ -23,7 +23,7 @@ _COLORS = {
     "ucb": "#f0e442",
     "paper": "#0072b2",
     "data_agent": "#d55e00",
-    "data_agent_trust": "#8c1b1b",
+    "data_agent_unguarded": "#8c1b1b",
 }
 
 
