@@ -792,7 +792,6 @@ class DataAgent(Algorithm):
         """What the agent is to want in the coming epoch."""
         before, share = self._target, self.ledger.label_trust
         self._target = choose_target(share, progress, self.selector.trust, self.selector.patience)
-        self.ledger.in_doubt = self._target == "agreeing"
         if self._target != before and self._learner is not None:
             log.info(
                 "Epoch %d: the model predicts %.0f %% of the labels; now the agent wants %s",
@@ -1076,7 +1075,6 @@ class DataAgent(Algorithm):
         self.ledger.label_trust = state["label_trust"]
         self.ledger.fit = state["fit"]
         self._target = state["target"]
-        self.ledger.in_doubt = self._target == "agreeing"
         if state["score"] is not None:
             self.ledger.score = state["score"].numpy().copy()
         self._class_log_share = state["class_log_share"].to(self._device)

@@ -39,8 +39,9 @@ def promote(keys: NDArray, rows: NDArray) -> None:
 def fill_classes(keys: NDArray, k: int, label: NDArray[np.int32], share: float) -> None:
     """Promote rows until the ``k`` largest keys hold enough of each class, in place.
 
-    Enough is ``share`` of what the class would have if all had equally many, or the whole class
-    where it is smaller.
+    Enough is ``share`` of what the class would have if all had equally many, and the whole class
+    where it is smaller than that: the score of a rare class's samples says little, because the
+    model agrees least with their labels.
 
     Args:
         keys (NDArray): ``[N]`` finite; changed.
@@ -52,7 +53,8 @@ def fill_classes(keys: NDArray, k: int, label: NDArray[np.int32], share: float) 
     classes = int((size > 0).sum())
     if classes < 2:
         return
-    enough = np.minimum(size, int(share * k / classes))
+    equal = k / classes
+    enough = np.where(size <= equal, size, int(share * equal))
     if not enough.any():
         return
     lacking = np.flatnonzero(_count(label[top_k(keys, k)], len(size)) < enough)

@@ -252,9 +252,8 @@ class DataAgentSelector(_Ranked):
         trust (float): See :class:`Selector`; in [0, 1], 0 is always. Default: ``0.8``.
         patience (float): See :class:`Selector`; in [0, 1]. Default: ``0.3``.
         class_floor (float): Each class keeps this share of what it would have if all classes had
-            equally many, or all its samples where it is smaller; in [0, 1], 0 is none. While labels
-            are in doubt it is 1: a model agrees with the labels of rare classes least. Default:
-            ``0.5``.
+            equally many, and all its samples where it is smaller than that; in [0, 1], 0 is no
+            floor for any class. Default: ``0.5``.
         max_age (int | None): No sample stays unseen for more epochs in a row, but for one that the
             gate shuts out. ``None``: for any number. Default: ``20``.
         min_fit (float): See :class:`Selector`; in [-1, 1]. Below it, samples are ranked by their
@@ -317,8 +316,7 @@ class DataAgentSelector(_Ranked):
     def guard(self, keys: NDArray, ledger: Ledger, ids: Rows, size: int) -> None:
         """Rare classes, and before them what was not seen for long."""
         if self.class_floor > 0:
-            share = 1.0 if ledger.in_doubt else self.class_floor
-            guards.fill_classes(keys, size, ledger.label[ids], share)
+            guards.fill_classes(keys, size, ledger.label[ids], self.class_floor)
         if self.max_age is not None:
             due = guards.overdue(ledger.last_seen[ids], self.max_age)
             shut_out = self.last(ledger, ids)
