@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from composer_dataagent.selection.gumbel import top_k
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
 
 
 def overdue(last_seen: NDArray[np.int16], max_age: int) -> NDArray[np.bool_]:
@@ -36,44 +36,49 @@ def promote(keys: NDArray, rows: NDArray) -> None:
     keys[rows] += keys.max() - keys.min() + 1
 
 
-def fill_classes(keys: NDArray, k: int, label: NDArray[np.int32], share: float) -> None:
-    """Promote rows until the ``k`` largest keys hold enough of each class, in place.
+def fill_classes(
+    chosen: NDArray[np.int64], keys: NDArray, label: NDArray[np.int32], share: float
+) -> NDArray[np.int64]:
+    """Exchange rows until enough of each class are chosen.
 
     Enough is ``share`` of what the class would have if all had equally many, and the whole class
     where it is smaller than that: the score of a rare class's samples says little, because the
     model agrees least with their labels.
 
     Args:
-        keys (NDArray): ``[N]`` finite; changed.
-        k (int): How many are picked.
+        chosen (NDArray[np.int64]): ``[k]`` sorted rows with the largest keys.
+        keys (NDArray): ``[N]`` finite; may be changed.
         label (NDArray[np.int32]): ``[N]``, -1 where unknown.
         share (float): In [0, 1].
+
+    Returns:
+        NDArray[np.int64]: ``[k]`` sorted rows.
     """
     size = _count(label)
     classes = int((size > 0).sum())
     if classes < 2:
-        return
-    equal = k / classes
+        return chosen
+    equal = len(chosen) / classes
     enough = np.where(size <= equal, size, int(share * equal))
-    if not enough.any():
-        return
-    lacking = np.flatnonzero(_count(label[top_k(keys, k)], len(size)) < enough)
-    if not len(lacking):
-        return
-    # All at once: data sets with thousands of classes are usual.
-    is_lacking = np.zeros(len(size) + 1, bool)  # the last one for unknown labels, which are -1
-    is_lacking[lacking] = True
-    rows = np.flatnonzero(is_lacking[label])
-    rows = rows[np.lexsort((-keys[rows], label[rows]))]  # class by class, best first
-    of_class = label[rows]
-    first = np.searchsorted(of_class, of_class)
-    promote(keys, rows[np.arange(len(rows)) - first < enough[of_class]])
+    # Rows of one class push out those of another, whose floor held until then.
+    while enough.any():
+        lacking = _count(label[chosen], len(size)) < enough
+        if not lacking.any():
+            break
+        # All classes at once: data sets with thousands of them are usual.
+        rows = np.flatnonzero(np.append(lacking, False)[label])  # the last for labels of -1
+        rows = rows[np.lexsort((-keys[rows], label[rows]))]  # class by class, best first
+        of_class = label[rows]
+        first = np.searchsorted(of_class, of_class)
+        promote(keys, rows[np.arange(len(rows)) - first < enough[of_class]])
+        chosen = top_k(keys, len(chosen))
+    return chosen
 
 
 def _count(label: NDArray[np.int32], classes: int = 0) -> NDArray[np.int64]:
     """Samples of each class; chunk by chunk, because bincount makes 64 bits of each label."""
-    counts = np.zeros(max(classes, int(label.max(initial=-1)) + 1), np.int64)
+    counts = np.zeros(max(classes, int(label.max(initial=-1)) + 1) + 1, np.int64)
     for start in range(0, len(label), _CHUNK):
-        part = label[start : start + _CHUNK]
-        counts += np.bincount(part[part >= 0], minlength=len(counts))
-    return counts
+        # Labels of -1 are counted in front.
+        counts += np.bincount(label[start : start + _CHUNK] + 1, minlength=len(counts))
+    return counts[1:]

@@ -223,8 +223,19 @@ class _Ranked(Selector):
         del ledger, ids
         return None
 
-    def guard(self, keys: NDArray, ledger: Ledger, ids: Rows, size: int) -> None:
-        """Change the keys of the given samples, in place, before the largest are taken."""
+    def guarded(
+        self, chosen: NDArray[np.int64], keys: NDArray, ledger: Ledger, ids: Rows
+    ) -> NDArray[np.int64]:
+        """What is picked in place of the rows with the largest keys. Default: these.
+
+        Args:
+            chosen (NDArray[np.int64]): Sorted rows of ``ids``.
+            keys (NDArray): Of all ``ids``; may be changed.
+            ledger (Ledger): What is known of the samples.
+            ids (Rows): The samples that can be picked.
+        """
+        del keys, ledger, ids
+        return chosen
 
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """See :meth:`Selector.select`."""
@@ -232,8 +243,7 @@ class _Ranked(Selector):
         def best(ids: Rows, count: int) -> NDArray[np.int64]:
             score, last = self.score(ledger, ids), self.last(ledger, ids)
             keys = gumbel_keys(score, rng, self.explore, last)
-            self.guard(keys, ledger, ids, count)
-            return top_k(keys, count)
+            return self.guarded(top_k(keys, count), keys, ledger, ids)
 
         if ledger.seen.all():  # no copies of columns
             return Selection(best(slice(None), size))
@@ -313,10 +323,10 @@ class DataAgentSelector(_Ranked):
             return None
         return ledger.flagged[ids]
 
-    def guard(self, keys: NDArray, ledger: Ledger, ids: Rows, size: int) -> None:
-        """Rare classes, and before them what was not seen for long."""
-        if self.class_floor > 0:
-            guards.fill_classes(keys, size, ledger.label[ids], self.class_floor)
+    def guarded(
+        self, chosen: NDArray[np.int64], keys: NDArray, ledger: Ledger, ids: Rows
+    ) -> NDArray[np.int64]:
+        """Samples of rare classes, and those that were not seen for long."""
         if self.max_age is not None:
             due = guards.overdue(ledger.last_seen[ids], self.max_age)
             shut_out = self.last(ledger, ids)
@@ -324,6 +334,10 @@ class DataAgentSelector(_Ranked):
                 due &= ~shut_out
             if due.any():
                 guards.promote(keys, due)
+                chosen = top_k(keys, len(chosen))
+        if self.class_floor > 0:
+            chosen = guards.fill_classes(chosen, keys, ledger.label[ids], self.class_floor)
+        return chosen
 
 
 @register_selector("random")

@@ -27,8 +27,8 @@ def test_each_class_keeps_its_floor_and_its_best(
     labels = np.array(label, np.int32)
     keys = np.random.default_rng(data.draw(st.integers(0, 99))).random(len(label))
     before = keys.copy()
-    fill_classes(keys, k, labels, share)
-    chosen = top_k(keys, k)
+    chosen = fill_classes(top_k(keys, k), keys, labels, share)
+    assert len(chosen) == k and (np.diff(chosen) > 0).all()
     classes = np.unique(labels[labels >= 0])
     for one in classes if len(classes) > 1 else []:
         members = np.flatnonzero(labels == one)
@@ -42,12 +42,15 @@ def test_each_class_keeps_its_floor_and_its_best(
 
 def test_floors_that_hold_change_nothing() -> None:
     keys = np.random.default_rng(0).random(100)
-    before = keys.copy()
-    fill_classes(keys, 50, np.repeat(np.arange(2, dtype=np.int32), 50), 0.1)
-    fill_classes(keys, 50, np.zeros(100, np.int32), 1.0)
-    fill_classes(keys, 50, np.full(100, -1, np.int32), 1.0)
-    fill_classes(keys, 1, np.arange(100, dtype=np.int32) // 2, 1.0)  # more classes than picks
-    assert (keys == before).all()
+
+    def unchanged(label: np.ndarray, k: int, share: float) -> bool:
+        chosen = top_k(keys, k)
+        return bool((fill_classes(chosen, keys, label.astype(np.int32), share) == chosen).all())
+
+    assert unchanged(np.arange(100) // 50, 50, 0.1)
+    assert unchanged(np.zeros(100), 50, 1.0)
+    assert unchanged(np.full(100, -1), 50, 1.0)
+    assert unchanged(np.arange(100) // 2, 1, 1.0)  # more classes than are picked
 
 
 def test_promoted_rows_come_first_in_their_own_order() -> None:
