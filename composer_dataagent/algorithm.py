@@ -30,6 +30,7 @@ from composer_dataagent.agent import (
     choose_target,
     composite_reward,
     fit,
+    rank01,
     sample_keys,
     signal_state,
     worth,
@@ -52,6 +53,7 @@ from composer_dataagent.selection import (
     Selection,
     Selector,
     build_selector,
+    quick_rank01,
     size_for,
     update_agreement,
 )
@@ -511,17 +513,10 @@ class DataAgent(Algorithm):
         self.ledger = Ledger(self.num_samples)
         self._class_log_share = torch.zeros(0, device=self._device)
         self._target: Target = choose_target(0, 0, self.selector.trust, self.selector.patience)
+        self._fit = 0.0
         self._learner: Learner | None = None
         if learns:
-            self._learner = Learner(
-                self._state_dim(),
-                REWARDS[self.settings.reward],
-                self.settings.ppo,
-                self.settings.hidden,
-                self.seed,
-                self._device,
-                self._ranks.all_reduce_sum if collectives.world_size() > 1 else None,
-            )
+            self._learner = self._make_learner()
             if self._scores_at_visit:
                 self.ledger.score = np.full(self.num_samples, np.nan, np.float32)
         self._journal = Journal(self._device)
@@ -531,6 +526,17 @@ class DataAgent(Algorithm):
         self._mask = np.zeros(self.num_samples, bool)
         self._selection: Selection | None = None
         self._attachment = attachment
+
+    def _make_learner(self) -> Learner:
+        return Learner(
+            self._state_dim(),
+            REWARDS[self.settings.reward],
+            self.settings.ppo,
+            self.settings.hidden,
+            self.seed,
+            self._device,
+            self._ranks.all_reduce_sum if collectives.world_size() > 1 else None,
+        )
 
     @property
     def _selected(self) -> Selection:
@@ -702,7 +708,7 @@ class DataAgent(Algorithm):
         # The state of a visit that was not finite is none of its own: nothing is learned from it.
         finite = ~rows.columns["nonfinite"]
         if mean is not None:
-            self.ledger.fit = fit(rows.columns["mean_action"][finite], aim[finite])
+            self._fit = fit(rows.columns["mean_action"][finite], aim[finite])
         if self._learner is None or state is None or action is None or not finite.any():
             return
         mine = rows.rank == collectives.rank()
@@ -774,11 +780,9 @@ class DataAgent(Algorithm):
                 uncertainty=composite.uncertainty,
                 reward_weight=composite.weight,
             )
-            target = self._target
-            if self._gate_fires and target == "composite":
-                target = "entropy"
             agreement = torch.from_numpy(columns["agreement"][batch]).double()
-            wanted = worth(target, composite.reward, entropy, agreement)
+            target = self._target_behind_gate
+            wanted = worth(target, composite.reward, rank01(entropy), agreement)
             if self._gate_fires:
                 wanted = wanted * ~torch.from_numpy(flagged[batch])
             aims[batch] = REWARDS[self.settings.reward].aim(wanted.float()).numpy()
@@ -788,11 +792,18 @@ class DataAgent(Algorithm):
     def _gate_fires(self) -> bool:
         return self.selector.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
 
+    @property
+    def _target_behind_gate(self) -> Target:
+        """Among few flagged samples no large loss is wanted, either."""
+        return "entropy" if self._gate_fires and self._target == "composite" else self._target
+
     def _choose_target(self, progress: float, epoch: int) -> None:
         """What the agent is to want in the coming epoch."""
         before, share = self._target, self.ledger.label_trust
         self._target = choose_target(share, progress, self.selector.trust, self.selector.patience)
         if self._target != before and self._learner is not None:
+            # It would be slow to unlearn what it is sure of by now.
+            self._learner = self._make_learner()
             log.info(
                 "Epoch %d: the model predicts %.0f %% of the labels; now the agent wants %s",
                 epoch,
@@ -888,18 +899,16 @@ class DataAgent(Algorithm):
         )
         if self._learner is not None and not self._scores_at_visit:
             self.ledger.score = self._score_all(_progress(state))
-        if self._learner is not None and epoch > 0 and self.ledger.fit < self.selector.min_fit:
-            log.info(
-                "Epoch %d: the agent has not learned yet what it is rewarded for (correlation "
-                "%.2f, below min_fit), so samples are ranked by their entropy",
-                epoch,
-                self.ledger.fit,
-            )
+        of_agent = self.ledger.score
+        if self._learner is not None and self._fit < self.selector.min_fit:
+            self.ledger.score = self._score_without_agent(epoch)
         selection = self.selector.select(
             self.ledger,
             self._size_for(ratio),
             np.random.default_rng([self.seed, epoch]),
         )
+        if self._scores_at_visit:
+            self.ledger.score = of_agent  # which it goes on with
         self._churn = float(1.0 - self._mask[selection.ids].mean()) if self._mask.any() else None
         self._serve(selection)
 
@@ -935,6 +944,21 @@ class DataAgent(Algorithm):
             sample_state = self._signal_state(**rows, progress=progress)
             scores[ids] = self._learner.score(sample_state).cpu().numpy()
         return scores
+
+    def _score_without_agent(self, epoch: int) -> NDArray[np.float32]:
+        """What samples are worth, for an agent that does not know it yet."""
+        target = "entropy" if self._target == "composite" else self._target
+        if epoch > 0:
+            log.info(
+                "Epoch %d: the agent has not learned yet what it is rewarded for (correlation "
+                "%.2f, below min_fit=%g), so this selection does without: %s",
+                epoch,
+                self._fit,
+                self.selector.min_fit,
+                _WANTS[target],
+            )
+        ranks = quick_rank01(self.ledger.entropy)
+        return worth(target, ranks, ranks, self.ledger.agreement).astype(np.float32)
 
     def _describe_epoch(self, state: State, epoch: int) -> dict[str, Any]:
         """The facts of the epoch that just ended, for loggers, history and report."""
@@ -973,7 +997,7 @@ class DataAgent(Algorithm):
             "flagged": int(self.ledger.flagged.sum()),
             "label_trust": self.ledger.label_trust,
             "target": self._target,
-            "fit": None if self._learner is None else self.ledger.fit,
+            "fit": None if self._learner is None else self._fit,
             "coverage": self.ledger.coverage(),
             "churn": self._churn,
             "action_mean": means.get("action"),
@@ -1013,7 +1037,7 @@ class DataAgent(Algorithm):
             "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
             "label_trust": self.ledger.label_trust,
             "target": self._target,
-            "fit": self.ledger.fit,
+            "fit": self._fit,
             "score": (
                 torch.from_numpy(self.ledger.score)
                 if self._scores_at_visit and self.ledger.score is not None
@@ -1073,7 +1097,7 @@ class DataAgent(Algorithm):
         self.ledger.load_state_dict(state["ledger"])
         self.ledger.set_flags(_unpack(state["flagged"], self.num_samples))
         self.ledger.label_trust = state["label_trust"]
-        self.ledger.fit = state["fit"]
+        self._fit = state["fit"]
         self._target = state["target"]
         if state["score"] is not None:
             self.ledger.score = state["score"].numpy().copy()

@@ -4,13 +4,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from torch import Tensor
-
-from composer_dataagent.agent.reward import rank01
+from typing import Any, Literal, TypeVar
 
 Target = Literal["composite", "entropy", "agreeing"]
+Array = TypeVar("Array", bound=Any)  # a NumPy array or a torch tensor
 
 
 def choose_target(label_trust: float, progress: float, trust: float, patience: float) -> Target:
@@ -36,19 +33,19 @@ def choose_target(label_trust: float, progress: float, trust: float, patience: f
     return "entropy" if progress < patience else "agreeing"
 
 
-def worth(target: Target, composite: Tensor, entropy: Tensor, agreement: Tensor) -> Tensor:
-    """What each sample of a batch is worth.
+def worth(target: Target, composite: Array, uncertainty: Array, agreement: Array) -> Array:
+    """What each of some samples is worth.
 
     Args:
         target (Target): See :func:`choose_target`.
-        composite (Tensor): ``[B]`` in [0, 1], the paper's reward.
-        entropy (Tensor): ``[B]`` in [0, 1], normalised.
-        agreement (Tensor): ``[B]`` in [0, 1], running agreement of model and label.
+        composite (Array): ``[M]`` in [0, 1], the paper's reward.
+        uncertainty (Array): ``[M]`` rank of the entropy, in [0, 1]. (Where labels are noisy all
+            entropies are large, and beside the agreement they would not count.)
+        agreement (Array): ``[M]`` in [0, 1], running agreement of model and label.
 
     Returns:
-        Tensor: ``[B]`` in [0, 1].
+        Array: ``[M]`` in [0, 1].
     """
     if target == "composite":
         return composite
-    # By rank: where labels are noisy all entropies are large, and the agreement alone would count.
-    return entropy if target == "entropy" else rank01(entropy) * agreement
+    return uncertainty if target == "entropy" else uncertainty * agreement

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from composer_dataagent.selection.gumbel import gumbel_top_k, rank01
+from composer_dataagent.selection.gumbel import gumbel_top_k, quick_rank01, rank01
 from composer_dataagent.selection.ledger import LEDGER_COLUMNS, Ledger
 from composer_dataagent.selection.mislabel import (
     MISLABEL_GATE_SHARE,
@@ -34,6 +34,7 @@ __all__ = [
     "gumbel_top_k",
     "label_trust",
     "mislabel_flags",
+    "quick_rank01",
     "rank01",
     "register_selector",
     "selector_names",

@@ -42,6 +42,18 @@ def rank01(values: NDArray) -> NDArray[np.float64]:
     return ranks / (count - 1)
 
 
+def quick_rank01(values: NDArray) -> NDArray:
+    """:func:`rank01`; of a million values and more, in float32, by the bins of a histogram."""
+    if len(values) < SKETCH_FROM:
+        return rank01(values)
+    found = sketch.Sketch(values)
+    of_bin = found.rank01().astype(np.float32)
+    ranks = np.empty(len(values), np.float32)
+    for rows, bins in found.chunks():
+        np.take(of_bin, bins, out=ranks[rows])
+    return ranks
+
+
 def top_k(key: NDArray, k: int) -> NDArray[np.int64]:
     """Indices of the ``k`` largest keys, sorted; ties go to the smaller index."""
     if k >= len(key):
@@ -91,14 +103,16 @@ def gumbel_keys(
             others: noise can still bring one back. Default: ``None``.
 
     Returns:
-        NDArray: ``[N]``, float64; float32 of a million samples and more.
+        NDArray: ``[N]``, float64; float32 of a million samples and more, whose ranks are those of
+        a histogram.
     """
-    if len(score) >= SKETCH_FROM and explore is not None:
-        return _sketched_keys(score, rng, explore, last)
-    keys = rank01(score) * (1.0 if explore is None else explore)
+    keys = quick_rank01(score)
+    keys *= 1.0 if explore is None else explore
     if last is not None:
         keys[last] = LAST
-    if explore is not None:
+    if explore is not None and keys.dtype == np.float32:
+        _add_noise(keys, rng)
+    elif explore is not None:
         keys += gumbel(len(score), rng)
     return keys
 
@@ -118,21 +132,13 @@ def gumbel_top_k(
     return top_k(gumbel_keys(score, rng, explore, last), k)
 
 
-def _sketched_keys(
-    score: NDArray, rng: np.random.Generator, explore: float, last: NDArray[np.bool_] | None
-) -> NDArray[np.float32]:
-    """Ranks by histogram, and one float32 a sample in memory."""
-    ranks = sketch.Sketch(score)
-    weighted = (explore * ranks.rank01()).astype(np.float32)
-    keys = np.empty(len(score), np.float32)
-    draws = np.empty(min(sketch.CHUNK, len(score)), np.float32)
-    for rows, bins in ranks.chunks():
-        key, draw = keys[rows], draws[: len(bins)]
-        np.take(weighted, bins, out=key)
-        if last is not None:
-            key[last[rows]] = LAST
+def _add_noise(keys: NDArray[np.float32], rng: np.random.Generator) -> None:
+    """Add Gumbel noise in place, chunk by chunk: no more memory is needed."""
+    draws = np.empty(min(sketch.CHUNK, len(keys)), np.float32)
+    for start in range(0, len(keys), sketch.CHUNK):
+        key = keys[start : start + sketch.CHUNK]
+        draw = draws[: len(key)]
         # Minus the logarithm of an exponential draw is a Gumbel draw; a draw can be exactly 0.
         rng.standard_exponential(dtype=np.float32, out=draw)
         np.maximum(draw, np.finfo(np.float32).tiny, out=draw)
         key -= np.log(draw, out=draw)
-    return keys

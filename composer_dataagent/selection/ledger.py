@@ -49,8 +49,6 @@ class Ledger:
         flag_share (float): Share of all samples that is flagged (phi in the method card).
         label_trust (float): Share of the labels that the model predicted, as of
             :meth:`refresh_flags`.
-        fit (float): Correlation of the agent's mean actions with what they are rewarded for, when
-            it was last measured; 0 before.
 
     Raises:
         ValueError: ``num_samples`` is below 1.
@@ -73,7 +71,6 @@ class Ledger:
         self.score: NDArray[np.float32] | None = None
         self.set_flags(np.zeros(num_samples, bool))
         self.label_trust = 0.0
-        self.fit = 0.0
 
     def __len__(self) -> int:
         return self.num_samples

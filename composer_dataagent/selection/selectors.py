@@ -257,17 +257,17 @@ class DataAgentSelector(_Ranked):
     """What the agent holds most worthwhile, with room for exploration, and guards.
 
     Args:
-        explore (float | None): Weight of the ranks against the noise. Default: ``4.0``.
+        explore (float | None): Weight of the ranks against the noise. Default: ``8.0``.
         gate (bool): See :class:`Selector`. Default: ``True``.
-        trust (float): See :class:`Selector`; in [0, 1], 0 is always. Default: ``0.8``.
+        trust (float): See :class:`Selector`; in [0, 1], 0 is always. Default: ``0.75``.
         patience (float): See :class:`Selector`; in [0, 1]. Default: ``0.3``.
         class_floor (float): Each class keeps this share of what it would have if all classes had
             equally many, and all its samples where it is smaller than that; in [0, 1], 0 is no
             floor for any class. Default: ``0.5``.
         max_age (int | None): No sample stays unseen for more epochs in a row, but for one that the
             gate shuts out. ``None``: for any number. Default: ``20``.
-        min_fit (float): See :class:`Selector`; in [-1, 1]. Below it, samples are ranked by their
-            entropy. Default: ``0.5``.
+        min_fit (float): See :class:`Selector`; in [-1, 1]. Below it, its target itself is ranked
+            by, or the entropy in place of the composite. Default: ``0.7``.
     """
 
     summary = "The policy's mean action, explored by Gumbel top-k, with guards against wrong labels"
@@ -275,13 +275,13 @@ class DataAgentSelector(_Ranked):
 
     def __init__(
         self,
-        explore: float | None = 4.0,
+        explore: float | None = 8.0,
         gate: bool = True,
-        trust: float = 0.8,
+        trust: float = 0.75,
         patience: float = 0.3,
         class_floor: float = 0.5,
         max_age: int | None = 20,
-        min_fit: float = 0.5,
+        min_fit: float = 0.7,
     ) -> None:
         super().__init__(explore)
         if not isinstance(gate, bool):
@@ -310,9 +310,7 @@ class DataAgentSelector(_Ranked):
         self.min_fit = min_fit
 
     def score(self, ledger: Ledger, ids: Rows) -> NDArray:
-        """The agent's score; the entropy while the agent has not learned."""
-        if ledger.fit < self.min_fit:
-            return ledger.entropy[ids]
+        """The agent's score."""
         if ledger.score is None:
             raise ValueError("selector 'data_agent' ranks by ledger.score, which is not set")
         return ledger.score[ids]

@@ -32,10 +32,9 @@ def test_without_trust_labels_always_count() -> None:
 
 def test_worth_of_each_target() -> None:
     composite = torch.tensor([0.1, 0.9, 0.5])
-    entropy = torch.tensor([0.98, 0.97, 0.99])
+    uncertainty = torch.tensor([0.5, 0.0, 1.0])
     agreement = torch.tensor([1.0, 1.0, 0.1])
-    assert worth("composite", composite, entropy, agreement) is composite
-    assert worth("entropy", composite, entropy, agreement) is entropy
-    # Entropies count by their ranks: .5, 0, 1.
+    assert worth("composite", composite, uncertainty, agreement) is composite
+    assert worth("entropy", composite, uncertainty, agreement) is uncertainty
     expected = torch.tensor([0.5, 0.0, 0.1])
-    torch.testing.assert_close(worth("agreeing", composite, entropy, agreement), expected)
+    torch.testing.assert_close(worth("agreeing", composite, uncertainty, agreement), expected)

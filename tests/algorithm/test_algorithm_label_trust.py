@@ -65,13 +65,14 @@ def test_an_agent_that_has_not_learned_is_not_followed(caplog: pytest.LogCapture
         build_trainer(loader, agent, model=make_model(), epochs=2, callbacks=[recorder]).fit()
         return sorted(recorder.by_epoch()[-1])
 
+    plain = {"name": "data_agent", "class_floor": 0.0}
     with caplog.at_level(logging.INFO, "composer_dataagent"):
         # Nobody foresees all of it.
-        fallen_back = last_selection(selector={"name": "data_agent", "min_fit": 1.0})
+        fallen_back = last_selection(selector=plain | {"min_fit": 1.0})
     assert "has not learned yet" in caplog.text
-    assert fallen_back == last_selection(selector="entropy")
+    assert fallen_back == last_selection(selector={"name": "entropy", "explore": 8.0})
     caplog.clear()
     with caplog.at_level(logging.INFO, "composer_dataagent"):
-        followed = last_selection(selector={"name": "data_agent", "min_fit": -1.0})
+        followed = last_selection(selector=plain | {"min_fit": -1.0})
     assert "has not learned yet" not in caplog.text
     assert followed != fallen_back

@@ -26,7 +26,6 @@ def make_ledger(num_samples: int, unseen: int = 0, seed: int = 0, **columns: Any
     """
     rng = np.random.default_rng(seed)
     ledger = Ledger(num_samples)
-    ledger.fit = 1.0  # the scores are those of an agent that has learned
     ledger.score = np.full(num_samples, np.nan, np.float32)
     visit = {
         "loss": rng.exponential(size=num_samples),
@@ -44,7 +43,6 @@ def any_ledger(draw: st.DrawFn) -> Ledger:
     """A ledger after up to three epochs that saw any samples and any numbers."""
     count = draw(st.integers(1, 30))
     ledger = Ledger(count)
-    ledger.fit = draw(st.sampled_from([0.0, 1.0]))
     ledger.score = np.full(count, np.nan, np.float32)
     number = st.floats(-1e6, 1e6, width=32) | st.sampled_from([0.5, np.nan, np.inf, -np.inf])
     unit = st.floats(0, 1, width=32)

@@ -71,7 +71,6 @@ def run_epochs(epochs: int, flagged: np.ndarray | None = None, **arguments: Any)
     selector = build_selector({"name": "data_agent", "explore": None, **arguments})
     ledger = Ledger(200)
     ledger.score = np.linspace(0, 1, 200, dtype=np.float32)
-    ledger.fit = 1.0
     ids, rng = np.arange(200), np.random.default_rng(0)
     left_out, longest = np.zeros(200, int), np.zeros(200, int)
     for epoch in range(epochs):

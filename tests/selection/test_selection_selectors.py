@@ -211,14 +211,6 @@ def test_noise_can_bring_a_flagged_sample_back() -> None:
     assert 0 < share < 0.05  # of the data, a fifth is flagged
 
 
-def test_an_agent_that_has_not_learned_is_not_followed() -> None:
-    ledger = make_ledger(100)
-    ledger.fit = 0.49
-    by_entropy = select("entropy", ledger, 50).ids
-    assert (select("data_agent", ledger, 50).ids == by_entropy).all()
-    assert (select({"name": "data_agent", "min_fit": 0.4}, ledger, 50).ids != by_entropy).any()
-
-
 def test_a_rare_class_keeps_its_floor() -> None:
     label = np.r_[np.zeros(90), np.ones(10)].astype(np.int32)
     score = np.where(label == 1, 0.0, 1.0)  # the agent does not want it
