@@ -1,0 +1,66 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The recipes in yamls/: all can be read, and the one that needs GPUs trains in small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from streaming import MDSWriter
+
+from composer_dataagent.recipes import load_recipe, train
+from composer_dataagent.report import read_run
+
+YAMLS = Path(__file__).parents[2] / "yamls"
+
+
+@pytest.fixture(autouse=True)
+def where_the_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA", str(tmp_path / "remote"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in YAMLS.glob("*.yaml")))
+def test_a_recipe_says_what_it_needs_and_can_be_read(name: str) -> None:
+    path = YAMLS / f"{name}.yaml"
+    comment = path.read_text().split("run_name:")[0]
+    assert "# Hardware: " in comment and f"composer_dataagent train yamls/{name}.yaml" in (
+        comment.replace("composer-dataagent", "composer_dataagent")
+    )
+    recipe = load_recipe(path)
+    assert recipe.run_name == name and "data_agent" in recipe.algorithms
+
+
+def test_imagenet_in_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 40, "val": 8}.items():
+        columns = {"i": "int", "x": "jpeg", "y": "int"}
+        with MDSWriter(out=str(tmp_path / "remote" / split), columns=columns) as writer:
+            for i in range(count):
+                image = Image.fromarray(rng.integers(0, 256, (280, 300, 3), np.uint8))
+                writer.write({"i": i, "x": image, "y": int(rng.integers(1000))})
+    recipe = load_recipe(
+        YAMLS / "imagenet_resnet50.yaml",
+        [
+            f"run_dir={tmp_path / 'run'}",
+            "model.name=small_cnn",
+            "model.in_channels=3",
+            f"train_loader.dataset.local={tmp_path / 'local' / 'train'}",
+            f"eval_loader.dataset.local={tmp_path / 'local' / 'val'}",
+            "train_loader.batch_size=8",
+            "train_loader.num_workers=0",
+            "train_loader.persistent_workers=false",
+            "train_loader.pin_memory=false",
+            "eval_loader.batch_size=8",
+            "eval_loader.num_workers=0",
+            "scheduler.t_warmup=1ep",
+            "trainer.max_duration=3ep",
+            "trainer.device=cpu",
+            "trainer.precision=fp32",
+            "trainer.progress_bar=false",
+        ],
+    )
+    train(recipe)
+    assert [row["selected"] for row in read_run(tmp_path / "run").rows] == [40, 24, 24]
