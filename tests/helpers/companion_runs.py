@@ -291,8 +291,16 @@ def run(
         max_duration: Two epochs; they have 5 and 3 batches.
         **trainer: More arguments of the Trainer.
     """
+    # However little it learns in two epochs, the agent is what ranks.
+    followed = {"name": "data_agent", "min_fit": -1.0}
     data_agent = DataAgent(
-        **{"ratio": 0.5, "state": "features", "update_interval": 2, **(agent or {})}
+        **{
+            "ratio": 0.5,
+            "state": "features",
+            "update_interval": 2,
+            "selector": followed,
+            **(agent or {}),
+        }
     )
     account = Account(data_agent, head)
     model = model or cnn()
