@@ -28,7 +28,15 @@ from composer_dataagent.report import read_run
 
 EPOCHS = 3
 # The history's rows have more than numbers.
-NO_METRIC = {"selector", "ppo", "action_histogram", "class_selected", "class_total", "metrics"}
+NO_METRIC = {
+    "selector",
+    "target",
+    "ppo",
+    "action_histogram",
+    "class_selected",
+    "class_total",
+    "metrics",
+}
 # {metric: {step: value}}
 Series = dict[str, dict[int, float]]
 

@@ -118,7 +118,6 @@ def test_ranks_train_on_what_one_process_trains_on(
         pytest.param(1, "compile-inductor", {"state": "features"}, marks=COMPILES),
         (4, None, {"preset": "paper"}),
         (2, None, {"selector": "infobatch"}),
-        (2, None, {"selector": {"name": "data_agent", "min_fit": -1.0}}),  # no fallback
         (2, None, {"loader": {"num_workers": 2, "persistent_workers": True}}),
     ],
     ids=str,

@@ -20,6 +20,7 @@ TOTAL = FIRST + 2 * PRUNED
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "signals": {},
+    "fallback": {"selector": {"name": "data_agent", "min_fit": 1.0}},
     "features": {"state": "features"},
     "paper": {"preset": "paper"},
     "infobatch": {"selector": "infobatch"},
@@ -65,6 +66,7 @@ def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
         pytest.param("signals", "1ep", FIRST + PRUNED + 3, marks=pytest.mark.grid),
         ("signals", "1ep", -(FIRST + PRUNED)),
         # some batches saved: the last ones before the end are trained again
+        ("fallback", "3ba", FIRST + 4),
         ("features", "3ba", FIRST + 3),
         ("paper", "3ba", FIRST + 3),
         ("infobatch", "3ba", FIRST + 3),

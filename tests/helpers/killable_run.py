@@ -106,7 +106,18 @@ def _train(
     )
     arguments |= arguments.pop("of_rank", {}).get(rank, {})
     os.chdir(folder)  # the same name for each run, so that agents have one repr
-    agent = DataAgent(**{"ratio": 0.5, "update_interval": 4, "run_dir": "history", **arguments})
+    # However little it learns in a few batches, the agent is what ranks: entropies of a model that
+    # has learned nothing either are equal but for what rounding makes of them.
+    followed = {"name": "data_agent", "min_fit": -1.0}
+    agent = DataAgent(
+        **{
+            "ratio": 0.5,
+            "update_interval": 4,
+            "run_dir": "history",
+            "selector": followed,
+            **arguments,
+        }
+    )
     try:
         trainer = build_trainer(
             make_map_loader(**loader_arguments)
