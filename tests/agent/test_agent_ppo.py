@@ -43,7 +43,7 @@ def make_rollout(policy: BetaPolicy, count: int, seed: int = 0) -> Rollout:
     generator = torch.Generator().manual_seed(seed)
     states = torch.randn(count, STATE_DIM, generator=generator)
     keys = sample_keys(seed, torch.zeros(count, dtype=torch.int64), torch.arange(count))
-    action, log_prob, value = policy.act(states, keys)
+    action, log_prob, value, *_ = policy.act(states, keys)
     aim = torch.rand(count, generator=generator)
     return Rollout(states, action, log_prob, value, budget_reward(action, aim))
 
