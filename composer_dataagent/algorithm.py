@@ -33,6 +33,7 @@ from composer_dataagent.agent import (
     rank01,
     sample_keys,
     signal_state,
+    without_losses,
     worth,
 )
 from composer_dataagent.checks import is_number, is_whole
@@ -781,7 +782,7 @@ class DataAgent(Algorithm):
                 reward_weight=composite.weight,
             )
             agreement = torch.from_numpy(columns["agreement"][batch]).double()
-            target = self._target_behind_gate
+            target = without_losses(self._target) if self._gate_fires else self._target
             wanted = worth(target, composite.reward, rank01(entropy), agreement)
             if self._gate_fires:
                 wanted = wanted * ~torch.from_numpy(flagged[batch])
@@ -791,11 +792,6 @@ class DataAgent(Algorithm):
     @property
     def _gate_fires(self) -> bool:
         return self.selector.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
-
-    @property
-    def _target_behind_gate(self) -> Target:
-        """Among few flagged samples no large loss is wanted, either."""
-        return "entropy" if self._gate_fires and self._target == "composite" else self._target
 
     def _choose_target(self, progress: float, epoch: int) -> None:
         """What the agent is to want in the coming epoch."""
@@ -900,7 +896,8 @@ class DataAgent(Algorithm):
         if self._learner is not None and not self._scores_at_visit:
             self.ledger.score = self._score_all(_progress(state))
         of_agent = self.ledger.score
-        if self._learner is not None and self._fit < self.selector.min_fit:
+        learning = self._learner is not None and epoch > 0  # before, nothing was seen
+        if learning and self._fit < self.selector.min_fit:
             self.ledger.score = self._score_without_agent(epoch)
         selection = self.selector.select(
             self.ledger,
@@ -947,16 +944,15 @@ class DataAgent(Algorithm):
 
     def _score_without_agent(self, epoch: int) -> NDArray[np.float32]:
         """What samples are worth, for an agent that does not know it yet."""
-        target = "entropy" if self._target == "composite" else self._target
-        if epoch > 0:
-            log.info(
-                "Epoch %d: the agent has not learned yet what it is rewarded for (correlation "
-                "%.2f, below min_fit=%g), so this selection does without: %s",
-                epoch,
-                self._fit,
-                self.selector.min_fit,
-                _WANTS[target],
-            )
+        target = without_losses(self._target)
+        log.info(
+            "Epoch %d: the agent has not learned yet what it is rewarded for (correlation "
+            "%.2f, below min_fit=%g), so this selection does without: %s",
+            epoch,
+            self._fit,
+            self.selector.min_fit,
+            _WANTS[target],
+        )
         ranks = quick_rank01(self.ledger.entropy)
         return worth(target, ranks, ranks, self.ledger.agreement).astype(np.float32)
 

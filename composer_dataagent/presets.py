@@ -41,6 +41,15 @@ class Preset:
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
 
+# Of the selector: follow the agent, whatever it wants and however little it has learned.
+UNGUARDED: dict[str, Any] = {
+    "gate": False,
+    "trust": 0.0,
+    "class_floor": 0.0,
+    "max_age": None,
+    "min_fit": -1.0,
+}
+
 PRESETS: dict[str, Preset] = {
     # Agent A-tc of the method card.
     "default": Preset(),
@@ -49,15 +58,7 @@ PRESETS: dict[str, Preset] = {
         state="features",
         reward="paper",
         score="sample",
-        selector={
-            "name": "data_agent",
-            "explore": None,
-            "gate": False,
-            "trust": 0.0,
-            "class_floor": 0.0,
-            "max_age": None,
-            "min_fit": -1.0,
-        },
+        selector={"name": "data_agent", "explore": None, **UNGUARDED},
         anneal=0.125,
         rescale=True,
         hidden=(128, 128),

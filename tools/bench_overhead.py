@@ -318,9 +318,12 @@ class OnPretendedGPU(DataAgent):
         # What a model's first parameter says is where the agent goes.
         first = nn.Parameter(OnDevice(torch.zeros(1)), requires_grad=False)
         state.model.register_parameter("first", first)
-        with mock.patch.object(algorithm, "Learner", partial(HostLearner, gpu=self._gpu)):
-            super()._set_up(state)
+        super()._set_up(state)
         state.model.register_parameter("first", None)
+
+    def _make_learner(self) -> Learner:
+        with mock.patch.object(algorithm, "Learner", partial(HostLearner, gpu=self._gpu)):
+            return super()._make_learner()
 
 
 def to_device(tree: Any) -> Any:

@@ -16,6 +16,7 @@ line of JSON.
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from comparison.methods import METHODS
 from comparison.picture import draw
 from comparison.rows import KEY, append_row, read_rows
 from comparison.runs import Job, fingerprint, jobs_of, plan, run_job
-from comparison.shards import prepare
+from comparison.shards import is_prepared, prepare
 from comparison.sources import FASHION_FOLDER, SOURCES
 from comparison.table import best_rule, difference_to, groups_of, to_markdown
 from rich.console import Console
@@ -167,9 +168,11 @@ def main(
 
 def prepare_all(jobs: Sequence[Job], folder: Path, fashion: Path) -> None:
     """Write the shards of all jobs that are not there."""
-    sources = {name: SOURCES[name](fashion) for name in dict.fromkeys(job.source for job in jobs)}
+    load = functools.cache(lambda name: SOURCES[name](fashion))  # seconds for texts
     for source, condition, seed in dict.fromkeys((j.source, j.condition, j.seed) for j in jobs):
-        prepare(sources[source], folder / "data" / source, condition, seed)
+        data = folder / "data" / source
+        if not is_prepared(data, condition, seed):
+            prepare(load(source), data, condition, seed)
 
 
 def missing(jobs: Sequence[Job], out: Path, folder: Path) -> list[Job]:

@@ -19,7 +19,7 @@ from composer_dataagent.agent.reward import (
     variance_weight,
 )
 from composer_dataagent.agent.state import SIGNAL_STATE_DIM, signal_state
-from composer_dataagent.agent.target import Target, choose_target, worth
+from composer_dataagent.agent.target import Target, choose_target, without_losses, worth
 
 __all__ = [
     "REWARDS",
@@ -45,5 +45,6 @@ __all__ = [
     "sample_keys",
     "signal_state",
     "variance_weight",
+    "without_losses",
     "worth",
 ]

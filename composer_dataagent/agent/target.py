@@ -33,6 +33,11 @@ def choose_target(label_trust: float, progress: float, trust: float, patience: f
     return "entropy" if progress < patience else "agreeing"
 
 
+def without_losses(target: Target) -> Target:
+    """The target where large losses are not to be wanted: entropy in place of the composite."""
+    return "entropy" if target == "composite" else target
+
+
 def worth(target: Target, composite: Array, uncertainty: Array, agreement: Array) -> Array:
     """What each of some samples is worth.
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from composer_dataagent.selection.gumbel import gumbel_top_k, quick_rank01, rank01
+from composer_dataagent.selection.gumbel import gumbel_keys, quick_rank01, rank01
 from composer_dataagent.selection.ledger import LEDGER_COLUMNS, Ledger
 from composer_dataagent.selection.mislabel import (
     MISLABEL_GATE_SHARE,
@@ -31,7 +31,7 @@ __all__ = [
     "Selection",
     "Selector",
     "build_selector",
-    "gumbel_top_k",
+    "gumbel_keys",
     "label_trust",
     "mislabel_flags",
     "quick_rank01",

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from composer_dataagent.selection.gumbel import top_k
-
-_CHUNK = 1 << 17
+from composer_dataagent.selection.sketch import CHUNK
 
 
 def overdue(last_seen: NDArray[np.int16], max_age: int) -> NDArray[np.bool_]:
@@ -33,7 +32,7 @@ def promote(keys: NDArray, rows: NDArray) -> None:
         keys (NDArray): ``[N]`` finite; changed.
         rows (NDArray): Indices or a mask of those that come first.
     """
-    keys[rows] += keys.max() - keys.min() + 1
+    keys[rows] += _first(keys)
 
 
 def fill_classes(
@@ -60,6 +59,7 @@ def fill_classes(
         return chosen
     equal = len(chosen) / classes
     enough = np.where(size <= equal, size, int(share * equal))
+    first = _first(keys)  # once: no class is promoted twice
     # Rows of one class push out those of another, whose floor held until then.
     while enough.any():
         lacking = _count(label[chosen], len(size)) < enough
@@ -69,16 +69,21 @@ def fill_classes(
         rows = np.flatnonzero(np.append(lacking, False)[label])  # the last for labels of -1
         rows = rows[np.lexsort((-keys[rows], label[rows]))]  # class by class, best first
         of_class = label[rows]
-        first = np.searchsorted(of_class, of_class)
-        promote(keys, rows[np.arange(len(rows)) - first < enough[of_class]])
+        place = np.arange(len(rows)) - np.searchsorted(of_class, of_class)
+        keys[rows[place < enough[of_class]]] += first
         chosen = top_k(keys, len(chosen))
     return chosen
+
+
+def _first(keys: NDArray) -> float:
+    """What lifts the smallest key above the largest."""
+    return keys.max() - keys.min() + 1
 
 
 def _count(label: NDArray[np.int32], classes: int = 0) -> NDArray[np.int64]:
     """Samples of each class; chunk by chunk, because bincount makes 64 bits of each label."""
     counts = np.zeros(max(classes, int(label.max(initial=-1)) + 1) + 1, np.int64)
-    for start in range(0, len(label), _CHUNK):
+    for start in range(0, len(label), CHUNK):
         # Labels of -1 are counted in front.
-        counts += np.bincount(label[start : start + _CHUNK] + 1, minlength=len(counts))
+        counts += np.bincount(label[start : start + CHUNK] + 1, minlength=len(counts))
     return counts[1:]

@@ -203,7 +203,7 @@ class _Ranked(Selector):
 
     Args:
         explore (float | None): Weight of the ranks against the noise, see
-            :func:`~composer_dataagent.selection.gumbel_top_k`. Default: ``4.0``.
+            :func:`~composer_dataagent.selection.gumbel_keys`. Default: ``4.0``.
     """
 
     def __init__(self, explore: float | None = 4.0) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from itertools import combinations, permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,13 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare, rankdata
 
 from composer_dataagent import agent
-from composer_dataagent.selection import gumbel_top_k, rank01, sketch
+from composer_dataagent.selection import gumbel_keys, rank01, sketch
 from composer_dataagent.selection.gumbel import gumbel, top_k
+
+
+def gumbel_top_k(score: NDArray, k: int, *args: Any, **kwargs: Any) -> NDArray[np.int64]:
+    return top_k(gumbel_keys(score, *args, **kwargs), k)
+
 
 few_values = st.lists(st.integers(-5, 5), min_size=1, max_size=60)
 

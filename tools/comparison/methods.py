@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from composer_dataagent.presets import PRESETS
+from composer_dataagent.presets import PRESETS, UNGUARDED
 from composer_dataagent.selection.schedule import RatioSchedule, size_for
 
 
@@ -35,18 +35,7 @@ METHODS = {
     "paper": Method({"preset": "paper"}),
     "data_agent": Method(),
     # What the guards give.
-    "data_agent_unguarded": Method(
-        {
-            "selector": {
-                "name": "data_agent",
-                "gate": False,
-                "trust": 0.0,
-                "class_floor": 0.0,
-                "max_age": None,
-                "min_fit": -1.0,
-            }
-        }
-    ),
+    "data_agent_unguarded": Method({"selector": {"name": "data_agent", **UNGUARDED}}),
 }
 
 

@@ -20,6 +20,11 @@ _SHARD_BYTES = 1 << 17
 _WRONG = "wrong.npy"
 
 
+def is_prepared(folder: Path, condition: str, seed: int) -> bool:
+    """Whether :func:`prepare` has nothing to do."""
+    return (folder / "eval").exists() and _train_folder(folder, condition, seed).exists()
+
+
 def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
     """Write a condition, unless it is there.
 
@@ -36,7 +41,7 @@ def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
         Path: The folder of the shards to train on.
     """
     _write(folder / "eval", source.eval_inputs, source.eval_labels)
-    train = folder / f"{condition}-seed{seed}"
+    train = _train_folder(folder, condition, seed)
     rng = np.random.default_rng([zlib.crc32(condition.encode()), seed])
     data = CONDITIONS[condition](source.labels, rng)
     _write(train, source.inputs[data.rows], data.labels, data.wrong)
@@ -46,6 +51,10 @@ def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
 def wrong_labels(train: Path) -> NDArray[np.bool_]:
     """Which samples ``[N]`` of a prepared folder have a wrong label."""
     return np.load(train / _WRONG)
+
+
+def _train_folder(folder: Path, condition: str, seed: int) -> Path:
+    return folder / f"{condition}-seed{seed}"
 
 
 def _write(
