@@ -48,7 +48,6 @@ from composer_dataagent.report import History
 from composer_dataagent.report.thumbnails import choose_samples
 from composer_dataagent.selection import (
     LEDGER_COLUMNS,
-    MISLABEL_GATE_SHARE,
     Ledger,
     RatioSchedule,
     Selection,
@@ -75,7 +74,7 @@ from composer_dataagent.visits import VisitBuffer, Visits
 log = logging.getLogger(__name__)
 
 STATES = ("signals", "features", "both")
-STATE_VERSION = 4
+STATE_VERSION = 5
 # As the log says it.
 _WANTS: dict[Target, str] = {
     "composite": "hard and uncertain samples",
@@ -513,7 +512,7 @@ class DataAgent(Algorithm):
 
         self.ledger = Ledger(self.num_samples)
         self._class_log_share = torch.zeros(0, device=self._device)
-        self._target: Target = choose_target(0, 0, self.selector.trust, self.selector.patience)
+        self._target: Target = choose_target(0, 1, 0, self.selector.trust, self.selector.patience)
         self._fit = 0.0
         self._learner: Learner | None = None
         if learns:
@@ -767,10 +766,10 @@ class DataAgent(Algorithm):
     def _aims(self, rows: GatheredRows) -> NDArray[np.float32]:
         """What each sample's action is compared with, within its batch of all ranks, ``[G]``."""
         columns = rows.columns
-        flagged = self.ledger.flagged[columns["ids"]]
-        aims = np.empty(len(flagged), np.float32)
+        gate_fires = self.selector.gate_fires(self.ledger)
+        aims = np.empty(len(rows.rank), np.float32)
         _, first = np.unique(columns["step"], return_index=True)
-        for batch in np.split(np.arange(len(flagged)), first[1:]):
+        for batch in np.split(np.arange(len(aims)), first[1:]):
             # In double precision: its means must not depend on the order that ranks come in.
             loss, entropy = (
                 torch.from_numpy(columns[name][batch]).double() for name in ("loss", "entropy")
@@ -782,21 +781,21 @@ class DataAgent(Algorithm):
                 reward_weight=composite.weight,
             )
             agreement = torch.from_numpy(columns["agreement"][batch]).double()
-            target = without_losses(self._target) if self._gate_fires else self._target
+            target = without_losses(self._target) if gate_fires else self._target
             wanted = worth(target, composite.reward, rank01(entropy), agreement)
-            if self._gate_fires:
-                wanted = wanted * ~torch.from_numpy(flagged[batch])
             aims[batch] = REWARDS[self.settings.reward].aim(wanted.float()).numpy()
         return aims
-
-    @property
-    def _gate_fires(self) -> bool:
-        return self.selector.gate and self.ledger.flag_share >= MISLABEL_GATE_SHARE
 
     def _choose_target(self, progress: float, epoch: int) -> None:
         """What the agent is to want in the coming epoch."""
         before, share = self._target, self.ledger.label_trust
-        self._target = choose_target(share, progress, self.selector.trust, self.selector.patience)
+        self._target = choose_target(
+            share,
+            self.ledger.label_plausibility,
+            progress,
+            self.selector.trust,
+            self.selector.patience,
+        )
         if self._target != before and self._learner is not None:
             # It would be slow to unlearn what it is sure of by now.
             self._learner = self._make_learner()
@@ -992,6 +991,7 @@ class DataAgent(Algorithm):
             ),
             "flagged": int(self.ledger.flagged.sum()),
             "label_trust": self.ledger.label_trust,
+            "label_plausibility": self.ledger.label_plausibility,
             "target": self._target,
             "fit": None if self._learner is None else self._fit,
             "coverage": self.ledger.coverage(),
@@ -1032,6 +1032,7 @@ class DataAgent(Algorithm):
             "ledger": self.ledger.state_dict(),
             "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
             "label_trust": self.ledger.label_trust,
+            "label_plausibility": self.ledger.label_plausibility,
             "target": self._target,
             "fit": self._fit,
             "score": (
@@ -1093,6 +1094,7 @@ class DataAgent(Algorithm):
         self.ledger.load_state_dict(state["ledger"])
         self.ledger.set_flags(_unpack(state["flagged"], self.num_samples))
         self.ledger.label_trust = state["label_trust"]
+        self.ledger.label_plausibility = state["label_plausibility"]
         self._fit = state["fit"]
         self._target = state["target"]
         if state["score"] is not None:

@@ -7,30 +7,39 @@ from __future__ import annotations
 from typing import Any, Literal, TypeVar
 
 Target = Literal["composite", "entropy", "agreeing"]
+# Of the prediction's probability: a label that gets less is one of many improbable ones, and one
+# that gets more is what the model takes for its second choice.
+RUNNER_UP = 0.25
 Array = TypeVar("Array", bound=Any)  # a NumPy array or a torch tensor
 
 
-def choose_target(label_trust: float, progress: float, trust: float, patience: float) -> Target:
+def choose_target(
+    label_trust: float, plausibility: float, progress: float, trust: float, patience: float
+) -> Target:
     """Which target suits what the model makes of the labels.
 
     A hard sample and a wrong label look alike: both have a large loss. While a model fails to
-    predict many labels, an agent that wants large losses therefore feeds it the wrong ones,
-    which is worst where errors are systematic.
+    predict many labels, an agent that wants large losses therefore feeds it the wrong ones. Errors
+    at random stand out one by one, and a gate deals with them. Systematic ones do not: the model
+    learns the wrong label as its second choice, if not as its first.
 
     Args:
         label_trust (float): Share of the labels that the model predicts.
+        plausibility (float): Of the labels that it does not predict, the median probability over
+            that of what it predicts.
         progress (float): Share of training done, in [0, 1].
         trust (float): From this share on, labels are trusted.
         patience (float): Share of training in which the model may just be young.
 
     Returns:
         Target: ``composite``: the paper's reward; labels are trusted. ``entropy``: uncertain
-        samples, whatever their labels. ``agreeing``: uncertain samples, all the more those whose
-        labels the model agrees with.
+        samples, whatever their labels; the model is young, or errors are at random. ``agreeing``:
+        uncertain samples, all the more those whose labels the model agrees with; errors are
+        systematic.
     """
     if label_trust >= trust:
         return "composite"
-    return "entropy" if progress < patience else "agreeing"
+    return "entropy" if progress < patience or plausibility < RUNNER_UP else "agreeing"
 
 
 def without_losses(target: Target) -> Target:

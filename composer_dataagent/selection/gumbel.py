@@ -11,8 +11,6 @@ from composer_dataagent.selection import sketch
 
 # From here on, ranks are those of a histogram with some 130,000 bins: a sort is ten times slower.
 SKETCH_FROM = 1 << 20
-# e^-4 = 1.8 % of the weight of the lowest rank: method card, "Mislabel gate".
-LAST = -4.0
 
 
 def rank01(values: NDArray) -> NDArray[np.float64]:
@@ -87,7 +85,6 @@ def gumbel_keys(
     score: NDArray,
     rng: np.random.Generator,
     explore: float | None = 4.0,
-    last: NDArray[np.bool_] | None = None,
 ) -> NDArray:
     """``explore * rank01(score) + Gumbel(0, 1)``: the ``k`` largest are what is picked.
 
@@ -99,8 +96,6 @@ def gumbel_keys(
         rng (np.random.Generator): The only source of randomness.
         explore (float | None): Weight of the ranks against the noise; 0 is uniform, ``None`` is
             greedy: no noise. Default: ``4.0``.
-        last (NDArray[np.bool_] | None): ``[N]`` entries whose weighted rank is -4, behind all
-            others: noise can still bring one back. Default: ``None``.
 
     Returns:
         NDArray: ``[N]``, float64; float32 of a million samples and more, whose ranks are those of
@@ -108,8 +103,6 @@ def gumbel_keys(
     """
     keys = quick_rank01(score)
     keys *= 1.0 if explore is None else explore
-    if last is not None:
-        keys[last] = LAST
     if explore is None:
         return keys
     if len(score) < SKETCH_FROM:

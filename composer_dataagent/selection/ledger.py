@@ -11,7 +11,11 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from composer_dataagent.selection.mislabel import label_trust, mislabel_flags
+from composer_dataagent.selection.mislabel import (
+    label_plausibility,
+    label_trust,
+    mislabel_flags,
+)
 
 # name -> (dtype, value of a sample that was never seen)
 LEDGER_COLUMNS: dict[str, tuple[type, float]] = {
@@ -49,6 +53,7 @@ class Ledger:
         flag_share (float): Share of all samples that is flagged (phi in the method card).
         label_trust (float): Share of the labels that the model predicted, as of
             :meth:`refresh_flags`.
+        label_plausibility (float): How near the others came, as of :meth:`refresh_flags`.
 
     Raises:
         ValueError: ``num_samples`` is below 1.
@@ -70,7 +75,7 @@ class Ledger:
             setattr(self, name, np.full(num_samples, empty, dtype))
         self.score: NDArray[np.float32] | None = None
         self.set_flags(np.zeros(num_samples, bool))
-        self.label_trust = 0.0
+        self.label_trust, self.label_plausibility = 0.0, 1.0
 
     def __len__(self) -> int:
         return self.num_samples
@@ -154,9 +159,10 @@ class Ledger:
         return np.where(np.isnan(known), [[0], [0], [1]], known).astype(np.float32)
 
     def refresh_flags(self) -> None:
-        """Recompute :attr:`flagged` and :attr:`label_trust`."""
+        """Recompute :attr:`flagged` and what is said of all labels together."""
         self.set_flags(mislabel_flags(self.agreement, self.label, self.seen))
-        self.label_trust = label_trust(self.loss, self.max_prob, self.label, self.seen)
+        facts = (self.loss, self.max_prob, self.label, self.seen)
+        self.label_trust, self.label_plausibility = label_trust(*facts), label_plausibility(*facts)
 
     def set_flags(self, flagged: NDArray[np.bool_]) -> None:
         """Replace :attr:`flagged`, ``[N]``; every training step asks for its share."""

@@ -17,6 +17,8 @@ MISLABEL_GATE_SHARE = 0.06
 # Keeps the ratio of two probabilities that both underflowed to 0 defined, as 1: there is no
 # contradiction. Far below any probability that training meets.
 PROB_EPS = 1e-30
+# Of two logarithms: the probabilities of label and prediction reach us by different roundings.
+_EQUAL = 1e-3
 
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
@@ -51,12 +53,36 @@ def label_trust(loss: NDArray, max_prob: NDArray, label: NDArray, seen: NDArray[
     Returns:
         float: In [0, 1]; 0 where no label is known.
     """
+    gap = _gap(loss, max_prob, label, seen)
+    return float((gap <= _EQUAL).mean()) if len(gap) else 0.0
+
+
+def label_plausibility(
+    loss: NDArray, max_prob: NDArray, label: NDArray, seen: NDArray[np.bool_]
+) -> float:
+    """Median of ``p_y / max p`` over the samples whose label was not the predicted class.
+
+    Small where labels are wrong at random: each is one of many improbable ones. Large where errors
+    are systematic, or classes hard to tell apart: the label is the model's second choice.
+
+    Args:
+        loss (NDArray): ``[N]`` cross entropy in nats.
+        max_prob (NDArray): ``[N]`` probability of the predicted class.
+        label (NDArray): ``[N]`` integer label, -1 where unknown (left out).
+        seen (NDArray[np.bool_]): ``[N]`` whether the sample was ever seen (others are left out).
+
+    Returns:
+        float: In [0, 1]; 1 where no label was contradicted.
+    """
+    gap = _gap(loss, max_prob, label, seen)
+    contradicted = gap[gap > _EQUAL]
+    return float(np.exp(-np.median(contradicted))) if len(contradicted) else 1.0
+
+
+def _gap(loss: NDArray, max_prob: NDArray, label: NDArray, seen: NDArray[np.bool_]) -> NDArray:
+    """``log(max p / p_y)`` of the seen samples with a label."""
     known = seen & (label >= 0)
-    if not known.any():
-        return 0.0
-    # Not `==`: the two probabilities reach us by different roundings.
-    of_predicted = -np.log(np.maximum(max_prob[known], PROB_EPS))
-    return float((loss[known] <= of_predicted + 1e-3).mean())
+    return loss[known] + np.log(np.maximum(max_prob[known], PROB_EPS))
 
 
 def mislabel_flags(

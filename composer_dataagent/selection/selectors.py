@@ -63,8 +63,9 @@ class Selector(ABC):
         name (str): As users write it in a recipe; set by :func:`register_selector`.
         summary (str): One line for ``composer-dataagent selectors``.
         uses_score (bool): Whether it ranks by ``ledger.score``, so that an agent is trained.
-        gate (bool): Whether probably mislabelled samples lose their worth, in the agent's target as
-            in the ranking, while at least 6 % of all samples are flagged.
+        gate (float | None): What the weighted rank of probably mislabelled samples loses while at
+            least 6 % of all samples are flagged, so that their odds fall to ``exp(-gate)``; the
+            agent does not want large losses then.
         trust (float): The agent does not want what a wrong label brings about while the model
             predicts fewer than this share of the labels.
         patience (float): Share of training in which that is put down to the model's youth.
@@ -75,10 +76,14 @@ class Selector(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     uses_score: ClassVar[bool] = False
-    gate: bool = False
+    gate: float | None = None
     trust: float = 0.0
     patience: float = 1.0
     min_fit: float = -1.0
+
+    def gate_fires(self, ledger: Ledger) -> bool:
+        """Whether flagged samples are held back."""
+        return self.gate is not None and ledger.flag_share >= MISLABEL_GATE_SHARE
 
     @abstractmethod
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
@@ -218,32 +223,24 @@ class _Ranked(Selector):
     def score(self, ledger: Ledger, ids: Rows) -> NDArray:
         """Score of the given samples, higher is more wanted."""
 
-    def last(self, ledger: Ledger, ids: Rows) -> NDArray[np.bool_] | None:
-        """Which of the given samples rank behind all others. Default: none."""
-        del ledger, ids
-        return None
-
-    def guarded(
-        self, chosen: NDArray[np.int64], keys: NDArray, ledger: Ledger, ids: Rows
-    ) -> NDArray[np.int64]:
-        """What is picked in place of the rows with the largest keys. Default: these.
+    def pick(self, keys: NDArray, count: int, ledger: Ledger, ids: Rows) -> NDArray[np.int64]:
+        """Sorted rows of ``ids`` that are picked. Default: those with the largest keys.
 
         Args:
-            chosen (NDArray[np.int64]): Sorted rows of ``ids``.
             keys (NDArray): Of all ``ids``; may be changed.
+            count (int): How many.
             ledger (Ledger): What is known of the samples.
             ids (Rows): The samples that can be picked.
         """
-        del keys, ledger, ids
-        return chosen
+        del ledger, ids
+        return top_k(keys, count)
 
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """See :meth:`Selector.select`."""
 
         def best(ids: Rows, count: int) -> NDArray[np.int64]:
-            score, last = self.score(ledger, ids), self.last(ledger, ids)
-            keys = gumbel_keys(score, rng, self.explore, last)
-            return self.guarded(top_k(keys, count), keys, ledger, ids)
+            keys = gumbel_keys(self.score(ledger, ids), rng, self.explore)
+            return self.pick(keys, count, ledger, ids)
 
         if ledger.seen.all():  # no copies of columns
             return Selection(best(slice(None), size))
@@ -258,14 +255,14 @@ class DataAgentSelector(_Ranked):
 
     Args:
         explore (float | None): Weight of the ranks against the noise. Default: ``8.0``.
-        gate (bool): See :class:`Selector`. Default: ``True``.
+        gate (float | None): See :class:`Selector`; >= 0, ``None`` is no gate. Default: ``6.0``.
         trust (float): See :class:`Selector`; in [0, 1], 0 is always. Default: ``0.75``.
         patience (float): See :class:`Selector`; in [0, 1]. Default: ``0.3``.
         class_floor (float): Each class keeps this share of what it would have if all classes had
             equally many, and all its samples where it is smaller than that; in [0, 1], 0 is no
             floor for any class. Default: ``0.5``.
         max_age (int | None): No sample stays unseen for more epochs in a row, but for one that the
-            gate shuts out. ``None``: for any number. Default: ``20``.
+            gate holds back. ``None``: for any number. Default: ``20``.
         min_fit (float): See :class:`Selector`; in [-1, 1]. Below it, its target itself is ranked
             by, or the entropy in place of the composite. Default: ``0.7``.
     """
@@ -276,7 +273,7 @@ class DataAgentSelector(_Ranked):
     def __init__(
         self,
         explore: float | None = 8.0,
-        gate: bool = True,
+        gate: float | None = 6.0,
         trust: float = 0.75,
         patience: float = 0.3,
         class_floor: float = 0.5,
@@ -284,8 +281,10 @@ class DataAgentSelector(_Ranked):
         min_fit: float = 0.7,
     ) -> None:
         super().__init__(explore)
-        if not isinstance(gate, bool):
-            raise ValueError(f"gate={gate!r} is not accepted; it must be True or False")
+        if gate is not None and not (is_number(gate) and 0 <= gate < np.inf):
+            raise ValueError(
+                f"gate={gate!r} is not accepted; it must be a number >= 0, or null for no gate"
+            )
         for name, value in {
             "trust": trust,
             "patience": patience,
@@ -315,24 +314,18 @@ class DataAgentSelector(_Ranked):
             raise ValueError("selector 'data_agent' ranks by ledger.score, which is not set")
         return ledger.score[ids]
 
-    def last(self, ledger: Ledger, ids: Rows) -> NDArray[np.bool_] | None:
-        """The flagged samples, while the gate is open."""
-        if not self.gate or ledger.flag_share < MISLABEL_GATE_SHARE:
-            return None
-        return ledger.flagged[ids]
-
-    def guarded(
-        self, chosen: NDArray[np.int64], keys: NDArray, ledger: Ledger, ids: Rows
-    ) -> NDArray[np.int64]:
-        """Samples of rare classes, and those that were not seen for long."""
+    def pick(self, keys: NDArray, count: int, ledger: Ledger, ids: Rows) -> NDArray[np.int64]:
+        """The largest keys, samples of rare classes, and those that were not seen for long."""
+        held_back = self.gate_fires(ledger)
+        if held_back:
+            keys[ledger.flagged[ids]] -= self.gate
         if self.max_age is not None:
             due = guards.overdue(ledger.last_seen[ids], self.max_age)
-            shut_out = self.last(ledger, ids)
-            if shut_out is not None:
-                due &= ~shut_out
+            if held_back:
+                due &= ~ledger.flagged[ids]
             if due.any():
                 guards.promote(keys, due)
-                chosen = top_k(keys, len(chosen))
+        chosen = top_k(keys, count)
         if self.class_floor > 0:
             chosen = guards.fill_classes(chosen, keys, ledger.label[ids], self.class_floor)
         return chosen

@@ -11,23 +11,24 @@ from composer_dataagent.agent import choose_target, worth
 
 
 @pytest.mark.parametrize(
-    ("label_trust", "progress", "expected"),
+    ("label_trust", "plausibility", "progress", "expected"),
     [
-        (0.0, 0.0, "entropy"),  # nothing is known yet
-        (0.79, 0.29, "entropy"),
-        (0.79, 0.3, "agreeing"),
-        (0.8, 0.1, "composite"),
-        (0.8, 0.9, "composite"),
+        (0.0, 1.0, 0.0, "entropy"),  # nothing is known yet
+        (0.79, 0.4, 0.29, "entropy"),  # the model is young
+        (0.79, 0.4, 0.3, "agreeing"),  # the labels are its second choice: systematic errors
+        (0.79, 0.2, 0.3, "entropy"),  # they are improbable: errors at random
+        (0.8, 0.4, 0.1, "composite"),
+        (0.8, 0.2, 0.9, "composite"),
     ],
 )
 def test_labels_count_once_most_are_predicted_or_it_is_late(
-    label_trust: float, progress: float, expected: str
+    label_trust: float, plausibility: float, progress: float, expected: str
 ) -> None:
-    assert choose_target(label_trust, progress, trust=0.8, patience=0.3) == expected
+    assert choose_target(label_trust, plausibility, progress, trust=0.8, patience=0.3) == expected
 
 
 def test_without_trust_labels_always_count() -> None:
-    assert choose_target(0.0, 0.0, trust=0.0, patience=0.3) == "composite"
+    assert choose_target(0.0, 0.1, 0.0, trust=0.0, patience=0.3) == "composite"
 
 
 def test_worth_of_each_target() -> None:

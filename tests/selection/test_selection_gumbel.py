@@ -120,39 +120,25 @@ def plackett_luce(weights: NDArray, k: int) -> dict[tuple[int, ...], float]:
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("score", "explore", "last"),
+    ("score", "explore"),
     [
-        ([3.0, 10.0, -1.0, 5.0, 4.0], 2.0, None),
-        ([1.0, 1.0, 1.0, 0.0, 7.0], 4.0, None),  # ties weigh the same
-        ([3.0, 10.0, -1.0, 5.0, 4.0], 0.0, None),  # uniform
-        ([3.0, 10.0, -1.0, 5.0, 4.0], 1.0, [1, 2]),
-        ([3.0, 10.0, -1.0, 5.0, 4.0], 0.0, [1, 2]),  # however much exploration
+        ([3.0, 10.0, -1.0, 5.0, 4.0], 2.0),
+        ([1.0, 1.0, 1.0, 0.0, 7.0], 4.0),  # ties weigh the same
+        ([3.0, 10.0, -1.0, 5.0, 4.0], 0.0),  # uniform
     ],
-    ids=["ranks", "ties", "uniform", "last", "uniform but last"],
+    ids=["ranks", "ties", "uniform"],
 )
 def test_frequencies_follow_the_plackett_luce_law(
-    score: list[float], explore: float, last: list[int] | None, k: int
+    score: list[float], explore: float, k: int
 ) -> None:
     rng, draws = np.random.default_rng(11), 20_000
-    mask = None if last is None else np.isin(np.arange(5), last)
-    counts = Counter(
-        tuple(gumbel_top_k(np.array(score), k, rng, explore, mask).tolist()) for _ in range(draws)
-    )
-    exponent = explore * (rankdata(score) - 1) / 4
-    if last is not None:
-        exponent[last] = -4
-    law = plackett_luce(np.exp(exponent), k)
+    given = np.array(score)
+    counts = Counter(tuple(gumbel_top_k(given, k, rng, explore).tolist()) for _ in range(draws))
+    assert given.tolist() == score  # what was given is left as it was
+    law = plackett_luce(np.exp(explore * (rankdata(score) - 1) / 4), k)
     observed = [counts[chosen] for chosen in law]
     assert sum(observed) == draws
     assert chisquare(observed, [draws * p for p in law.values()]).pvalue > 1e-3
-
-
-def test_last_ranks_behind_all_others() -> None:
-    score = np.arange(10.0)
-    last = score >= 7
-    ids = gumbel_top_k(score, 7, np.random.default_rng(0), explore=None, last=last)
-    assert ids.tolist() == list(range(7))
-    assert score.tolist() == list(range(10))  # what was given is left as it was
 
 
 # ---------------------------------------------------------------------- millions of samples
@@ -219,8 +205,7 @@ def test_top_k_goes_through_all_chunks(k: int) -> None:
 @pytest.mark.parametrize("kind", ["uniform", "unknown", "ties"])
 def test_millions_are_drawn_by_the_same_law(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     score = scores_of_all_kinds()[kind]
-    last = np.arange(3000) % 10 == 0
-    draw = partial(gumbel_top_k, score, 1000, last=last)
+    draw = partial(gumbel_top_k, score, 1000)
     share = {}
     for name, threshold in {"sketch": 1, "sort": 1 << 20}.items():
         monkeypatch.setattr("composer_dataagent.selection.gumbel.SKETCH_FROM", threshold)
@@ -228,5 +213,4 @@ def test_millions_are_drawn_by_the_same_law(kind: str, monkeypatch: pytest.Monke
         counts = np.bincount(drawn, minlength=3000)
         order = np.argsort(rank01(score), kind="stable")
         share[name] = [part.sum() / counts.sum() for part in np.array_split(counts[order], 10)]
-        share[name].append(counts[last].sum() / counts.sum())
     np.testing.assert_allclose(share["sketch"], share["sort"], atol=0.01)
