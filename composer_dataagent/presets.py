@@ -43,7 +43,7 @@ class Preset:
 
 # Of the selector: follow the agent, whatever it wants and however little it has learned.
 UNGUARDED: dict[str, Any] = {
-    "gate": None,
+    "gate": 0.0,
     "trust": 0.0,
     "class_floor": 0.0,
     "max_age": None,

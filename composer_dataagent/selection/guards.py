@@ -25,14 +25,25 @@ def overdue(last_seen: NDArray[np.int16], max_age: int) -> NDArray[np.bool_]:
     return last_seen <= last_seen.max(initial=0) - max_age
 
 
-def promote(keys: NDArray, rows: NDArray) -> None:
+def promote(keys: NDArray, rows: NDArray[np.bool_]) -> None:
     """Put some rows before all others, in place, in the order that they have among themselves.
 
     Args:
         keys (NDArray): ``[N]`` finite; changed.
-        rows (NDArray): Indices or a mask of those that come first.
+        rows (NDArray[np.bool_]): ``[N]`` which come first.
     """
-    keys[rows] += _first(keys)
+    np.add(keys, _first(keys), out=keys, where=rows)  # no copies, as keys[rows] += would make
+
+
+def hold_back(keys: NDArray, rows: NDArray[np.bool_], loss: float) -> None:
+    """Make some rows less likely to be picked, in place.
+
+    Args:
+        keys (NDArray): ``[N]``; changed.
+        rows (NDArray[np.bool_]): ``[N]`` which.
+        loss (float): What their keys lose.
+    """
+    np.subtract(keys, loss, out=keys, where=rows)
 
 
 def fill_classes(
@@ -53,7 +64,7 @@ def fill_classes(
     Returns:
         NDArray[np.int64]: ``[k]`` sorted rows.
     """
-    size = _count(label)
+    size = _count(label, int(label.max(initial=-1)) + 1)
     classes = int((size > 0).sum())
     if classes < 2:
         return chosen
@@ -62,7 +73,7 @@ def fill_classes(
     first = _first(keys)  # once: no class is promoted twice
     # Rows of one class push out those of another, whose floor held until then.
     while enough.any():
-        lacking = _count(label[chosen], len(size)) < enough
+        lacking = _count(label, len(size), chosen) < enough
         if not lacking.any():
             break
         # All classes at once: data sets with thousands of them are usual.
@@ -80,10 +91,15 @@ def _first(keys: NDArray) -> float:
     return keys.max() - keys.min() + 1
 
 
-def _count(label: NDArray[np.int32], classes: int = 0) -> NDArray[np.int64]:
+def _count(
+    label: NDArray[np.int32], classes: int, rows: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Samples of each class; chunk by chunk, because bincount makes 64 bits of each label."""
-    counts = np.zeros(max(classes, int(label.max(initial=-1)) + 1) + 1, np.int64)
-    for start in range(0, len(label), CHUNK):
+    counts = np.zeros(classes + 1, np.int64)
+    for start in range(0, len(label if rows is None else rows), CHUNK):
+        part = slice(start, start + CHUNK)
         # Labels of -1 are counted in front.
-        counts += np.bincount(label[start : start + CHUNK] + 1, minlength=len(counts))
+        counts += np.bincount(
+            label[part if rows is None else rows[part]] + 1, minlength=len(counts)
+        )
     return counts[1:]

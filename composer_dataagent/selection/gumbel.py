@@ -60,16 +60,16 @@ def top_k(key: NDArray, k: int) -> NDArray[np.int64]:
         threshold = sketch.kth_largest(key, k)
     else:
         threshold = np.partition(key, len(key) - k)[len(key) - k]
+    parts = [key[start : start + sketch.CHUNK] for start in range(0, len(key), sketch.CHUNK)]
+    ties = k - sum(int(np.count_nonzero(part > threshold)) for part in parts)
     chosen = np.empty(k, np.int64)
-    ties = k - int(np.count_nonzero(key > threshold))
     filled = 0
-    for start in range(0, len(key), sketch.CHUNK):
-        part = key[start : start + sketch.CHUNK]
+    for number, part in enumerate(parts):
         at = np.flatnonzero(part == threshold)[:ties]
         ties -= len(at)
         mask = part > threshold
         mask[at] = True
-        here = np.flatnonzero(mask) + start
+        here = np.flatnonzero(mask) + number * sketch.CHUNK
         chosen[filled : filled + len(here)] = here
         filled += len(here)
     return chosen

@@ -63,9 +63,9 @@ class Selector(ABC):
         name (str): As users write it in a recipe; set by :func:`register_selector`.
         summary (str): One line for ``composer-dataagent selectors``.
         uses_score (bool): Whether it ranks by ``ledger.score``, so that an agent is trained.
-        gate (float | None): What the weighted rank of probably mislabelled samples loses while at
-            least 6 % of all samples are flagged, so that their odds fall to ``exp(-gate)``; the
-            agent does not want large losses then.
+        gate (float): What the weighted rank of probably mislabelled samples loses while at least
+            6 % of all samples are flagged, so that their odds fall to ``exp(-gate)``; the agent
+            does not want large losses then. 0 is no gate.
         trust (float): The agent does not want what a wrong label brings about while the model
             predicts fewer than this share of the labels.
         patience (float): Share of training in which that is put down to the model's youth.
@@ -76,14 +76,14 @@ class Selector(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     uses_score: ClassVar[bool] = False
-    gate: float | None = None
+    gate: float = 0.0
     trust: float = 0.0
     patience: float = 1.0
     min_fit: float = -1.0
 
     def gate_fires(self, ledger: Ledger) -> bool:
         """Whether flagged samples are held back."""
-        return self.gate is not None and ledger.flag_share >= MISLABEL_GATE_SHARE
+        return self.gate > 0 and ledger.flag_share >= MISLABEL_GATE_SHARE
 
     @abstractmethod
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
@@ -255,7 +255,7 @@ class DataAgentSelector(_Ranked):
 
     Args:
         explore (float | None): Weight of the ranks against the noise. Default: ``8.0``.
-        gate (float | None): See :class:`Selector`; >= 0, ``None`` is no gate. Default: ``6.0``.
+        gate (float): See :class:`Selector`; >= 0. Default: ``6.0``.
         trust (float): See :class:`Selector`; in [0, 1], 0 is always. Default: ``0.75``.
         patience (float): See :class:`Selector`; in [0, 1]. Default: ``0.3``.
         class_floor (float): Each class keeps this share of what it would have if all classes had
@@ -273,7 +273,7 @@ class DataAgentSelector(_Ranked):
     def __init__(
         self,
         explore: float | None = 8.0,
-        gate: float | None = 6.0,
+        gate: float = 6.0,
         trust: float = 0.75,
         patience: float = 0.3,
         class_floor: float = 0.5,
@@ -281,9 +281,9 @@ class DataAgentSelector(_Ranked):
         min_fit: float = 0.7,
     ) -> None:
         super().__init__(explore)
-        if gate is not None and not (is_number(gate) and 0 <= gate < np.inf):
+        if not (is_number(gate) and 0 <= gate < np.inf):
             raise ValueError(
-                f"gate={gate!r} is not accepted; it must be a number >= 0, or null for no gate"
+                f"gate={gate!r} is not accepted; it must be a number >= 0 (0: no gate)"
             )
         for name, value in {
             "trust": trust,
@@ -316,15 +316,16 @@ class DataAgentSelector(_Ranked):
 
     def pick(self, keys: NDArray, count: int, ledger: Ledger, ids: Rows) -> NDArray[np.int64]:
         """The largest keys, samples of rare classes, and those that were not seen for long."""
-        held_back = self.gate_fires(ledger)
-        if held_back:
-            keys[ledger.flagged[ids]] -= self.gate
+        held_back = ledger.flagged[ids] if self.gate_fires(ledger) else None
+        if held_back is not None:
+            guards.hold_back(keys, held_back, self.gate)
         if self.max_age is not None:
             due = guards.overdue(ledger.last_seen[ids], self.max_age)
-            if held_back:
-                due &= ~ledger.flagged[ids]
+            if held_back is not None:
+                due &= ~held_back
             if due.any():
                 guards.promote(keys, due)
+            del due  # a byte for each of, say, 100 million samples
         chosen = top_k(keys, count)
         if self.class_floor > 0:
             chosen = guards.fill_classes(chosen, keys, ledger.label[ids], self.class_floor)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,22 @@ def test_but_one_that_the_gate_shuts_out() -> None:
     longest = run_epochs(30, flagged, max_age=4)
     assert (longest[flagged] == 30).all()
     assert longest[~flagged].max() == 4
+
+
+def test_one_float_a_sample_is_all_that_selecting_takes_beside_the_result() -> None:
+    count = 1 << 22
+    rng = np.random.default_rng(0)
+    ledger = Ledger(count)
+    ledger.record(np.arange(count), 0, np.zeros(count), np.zeros(count))
+    ledger.label[:] = rng.integers(0, 1_000, count)
+    ledger.score = rng.random(count, np.float32)
+    ledger.last_seen[:] = np.where(rng.random(count) < 0.1, 5, 25)  # some are overdue
+    ledger.set_flags(rng.random(count) < 0.1)
+    selector = build_selector("data_agent")
+    tracemalloc.start()
+    try:
+        ids = selector.select(ledger, count // 2, rng).ids
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - ids.nbytes < 5 * count
