@@ -33,7 +33,7 @@ from comparison.rows import KEY, append_row, read_rows
 from comparison.runs import Job, fingerprint, jobs_of, plan, run_job
 from comparison.shards import is_prepared, prepare
 from comparison.sources import FASHION_FOLDER, SOURCES
-from comparison.table import best_rule, difference_to, groups_of, to_markdown
+from comparison.table import best_rule, difference_to, groups_of, to_markdown, with_mean
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
@@ -226,7 +226,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The default agent against others, in points: one entry a source, ratio and condition."""
     differences = {}
     for source, ratio, conditions in groups_of(rows):
-        for condition, own in conditions.items():
+        for condition, own in with_mean(conditions).items():
             best = best_rule(own)
             against = {"random": "random", "short": "short", "best_rule": best, "full": "full"}
             entry: dict[str, Any] = {"best_rule_is": best}

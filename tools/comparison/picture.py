@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from comparison.table import by_selector, difference_to, groups_of
+from comparison.table import by_selector, difference_to, groups_of, with_mean
 
 # Told apart by colour-blind readers (Okabe and Ito); ours is drawn on top.
 _COLORS = {
@@ -34,7 +34,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         rows (Sequence[Mapping[str, Any]]): Of a results file.
         path (Path): Where to.
     """
-    panels = list(groups_of(rows))
+    panels = [(source, ratio, with_mean(own)) for source, ratio, own in groups_of(rows)]
     figure = Figure(figsize=(9, 3.6 * len(panels)), layout="constrained")
     for place, (source, ratio, conditions) in enumerate(panels, 1):
         axes = figure.add_subplot(len(panels), 1, place)

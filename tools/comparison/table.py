@@ -47,6 +47,24 @@ def groups_of(rows: Rows) -> Iterator[tuple[str, float, dict[str, list[Mapping[s
         yield source, ratio, {c: [row for row in own if row["condition"] == c] for c in conditions}
 
 
+def with_mean(conditions: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The conditions, and last one named ``mean``: what a seed gave over all of them.
+
+    Of a method, only seeds that have every condition are in it.
+    """
+    if len(conditions) < 2:
+        return dict(conditions)
+    runs: dict[tuple[str, int], list[float]] = {}
+    for row in (row for rows in conditions.values() for row in rows):
+        runs.setdefault((row["selector"], row["seed"]), []).append(row["accuracy"])
+    means = [
+        {"selector": selector, "seed": seed, "accuracy": float(np.mean(accuracies))}
+        for (selector, seed), accuracies in runs.items()
+        if len(accuracies) == len(conditions)
+    ]
+    return {**conditions, "mean": means}
+
+
 def to_markdown(rows: Rows) -> str:
     """All tables of a results file."""
     parts = []
@@ -83,7 +101,7 @@ def _accuracies(conditions: Mapping[str, Rows]) -> str:
 
 def _differences(conditions: Mapping[str, Rows]) -> str:
     lines = []
-    for condition, rows in conditions.items():
+    for condition, rows in with_mean(conditions).items():
         best = best_rule(rows)
         for name in by_selector(rows):
             if name == "full" or name in RULES:
