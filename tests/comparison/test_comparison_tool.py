@@ -16,6 +16,7 @@ from typing import Any
 from compare import PRESETS
 from comparison.conditions import CONDITIONS
 from comparison.sources import SOURCES
+from filelock import FileLock
 
 COMPARE = Path(__file__).parents[2] / "tools" / "compare.py"
 
@@ -68,6 +69,9 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     table = (tmp_path / "results.md").read_text()
     assert "| data_agent |" in table and "--conditions noise40 --selectors" in table
 
+    with FileLock(tmp_path / "work" / "lock"):
+        second = compare(tmp_path, *what)
+    assert second.returncode == 1 and "another compare.py works in" in second.stderr
     again = compare(tmp_path, *what)
     assert again.returncode == 0 and rows(tmp_path) == after
 

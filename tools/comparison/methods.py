@@ -32,6 +32,8 @@ METHODS = {
     "full": Method({"selector": "full"}, spends="all"),
     "short": Method({"selector": "full"}, spends="short"),
     **{name: Method({"selector": name}) for name in RULES if name != "short"},
+    # The best rule on its own, weighing ranks as the agent does: is it more than that?
+    "entropy_8": Method({"selector": {"name": "entropy", "explore": 8.0}}),
     "paper": Method({"preset": "paper"}),
     "data_agent": Method(),
     # What the guards give.

@@ -19,6 +19,7 @@ _COLORS = {
     "infobatch": "#56b4e9",
     "loss": "#e69f00",
     "entropy": "#009e73",
+    "entropy_8": "#005f45",
     "reward": "#cc79a7",
     "ucb": "#f0e442",
     "paper": "#0072b2",
