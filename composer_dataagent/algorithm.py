@@ -512,7 +512,9 @@ class DataAgent(Algorithm):
 
         self.ledger = Ledger(self.num_samples)
         self._class_log_share = torch.zeros(0, device=self._device)
-        self._target: Target = choose_target(0, 1, 0, self.selector.trust, self.selector.patience)
+        self._target: Target = choose_target(
+            0, 1, False, 0, self.selector.trust, self.selector.patience
+        )
         self._fit = 0.0
         self._learner: Learner | None = None
         if learns:
@@ -629,14 +631,14 @@ class DataAgent(Algorithm):
             "state": self.settings.state,
             "seed": self.seed,
             "trainer_seed": int(state.rank_zero_seed),
-            "settings": self._plain_settings(),
+            "settings": self.plain_settings(),
             "num_samples": self.num_samples,
             "num_epochs": int(duration.value) if epochs and duration is not None else None,
             "class_names": self.class_names,
             "version": __version__,
         }
 
-    def _plain_settings(self) -> dict[str, Any]:
+    def plain_settings(self) -> dict[str, Any]:
         """All arguments that the selected samples depend on, as JSON knows them."""
         selector = {k: v for k, v in vars(self.selector).items() if not k.startswith("_")}
         given = {
@@ -766,7 +768,6 @@ class DataAgent(Algorithm):
     def _aims(self, rows: GatheredRows) -> NDArray[np.float32]:
         """What each sample's action is compared with, within its batch of all ranks, ``[G]``."""
         columns = rows.columns
-        gate_fires = self.selector.gate_fires(self.ledger)
         aims = np.empty(len(rows.rank), np.float32)
         _, first = np.unique(columns["step"], return_index=True)
         for batch in np.split(np.arange(len(aims)), first[1:]):
@@ -781,8 +782,7 @@ class DataAgent(Algorithm):
                 reward_weight=composite.weight,
             )
             agreement = torch.from_numpy(columns["agreement"][batch]).double()
-            target = without_losses(self._target) if gate_fires else self._target
-            wanted = worth(target, composite.reward, rank01(entropy), agreement)
+            wanted = worth(self._target, composite.reward, rank01(entropy), agreement)
             aims[batch] = REWARDS[self.settings.reward].aim(wanted.float()).numpy()
         return aims
 
@@ -792,6 +792,7 @@ class DataAgent(Algorithm):
         self._target = choose_target(
             share,
             self.ledger.label_plausibility,
+            self.selector.gate_fires(self.ledger),
             progress,
             self.selector.trust,
             self.selector.patience,
@@ -1028,7 +1029,7 @@ class DataAgent(Algorithm):
         return super().state_dict() | {
             "version": STATE_VERSION,
             "data": self._attachment.fingerprint(),
-            "settings": self._plain_settings(),
+            "settings": self.plain_settings(),
             "ledger": self.ledger.state_dict(),
             "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
             "label_trust": self.ledger.label_trust,
@@ -1082,7 +1083,7 @@ class DataAgent(Algorithm):
 
     def _restore(self, state: dict[str, Any]) -> None:
         assert self._attachment is not None
-        now = {"data": self._attachment.fingerprint(), **self._plain_settings()}
+        now = {"data": self._attachment.fingerprint(), **self.plain_settings()}
         then = {"data": state["data"], **state["settings"]}
         for name in sorted(now.keys() | then.keys()):
             if now.get(name) != then.get(name):

@@ -112,9 +112,10 @@ class Journal:
 
     def state_dict(self) -> dict[str, Any]:
         """The running epoch's sums and times, for a checkpoint in the middle of it."""
-        return {"facts": self.facts.state_dict(), **self.times()}
+        return {"facts": self.facts.state_dict(), "metrics": dict(self._metrics), **self.times()}
 
     def load_state_dict(self, of_ranks: Sequence[Mapping[str, Any]], rank: int, ranks: int) -> None:
         """Restore what :meth:`state_dict` gave on each rank, to rank ``rank`` of ``ranks`` now."""
         self.facts.load_state_dict([state["facts"] for state in of_ranks], rank, ranks)
+        self._metrics = dict(of_ranks[0]["metrics"])
         self._seconds, self._agent_seconds = of_ranks[0]["seconds"], of_ranks[0]["agent_seconds"]

@@ -10,7 +10,8 @@ torch copies:
 * so does a copy from the device to the host;
 * so does a copy from the host to the device, unless it is ``non_blocking``.
 
-What it does not know ends with an error of CUDA's, not with a wrong count.
+Of what it does not know, most ends with an error of CUDA's; a read that is not in the list is not
+counted.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 DEVICE = torch.device("cuda:0")
 HOST = torch.device("cpu")
 # Their result's shape, or itself, is known on the device only.
-READS = ("_local_scalar_dense", "nonzero", "equal.default", "masked_select", "unique", "bincount")
+READS = (
+    "_local_scalar_dense",
+    "nonzero",
+    "equal.default",
+    "masked_select",
+    "unique",
+    "bincount",
+    "repeat_interleave.Tensor",
+)
 
 
 class OnDevice(torch.Tensor):

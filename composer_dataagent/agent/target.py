@@ -14,7 +14,12 @@ Array = TypeVar("Array", bound=Any)  # a NumPy array or a torch tensor
 
 
 def choose_target(
-    label_trust: float, plausibility: float, progress: float, trust: float, patience: float
+    label_trust: float,
+    plausibility: float,
+    gate_fires: bool,
+    progress: float,
+    trust: float,
+    patience: float,
 ) -> Target:
     """Which target suits what the model makes of the labels.
 
@@ -27,18 +32,20 @@ def choose_target(
         label_trust (float): Share of the labels that the model predicts.
         plausibility (float): Of the labels that it does not predict, the median probability over
             that of what it predicts.
+        gate_fires (bool): Whether many samples are probably mislabelled, one by one.
         progress (float): Share of training done, in [0, 1].
         trust (float): From this share on, labels are trusted.
         patience (float): Share of training in which the model may just be young.
 
     Returns:
         Target: ``composite``: the paper's reward; labels are trusted. ``entropy``: uncertain
-        samples, whatever their labels; the model is young, or errors are at random. ``agreeing``:
+        samples, whatever their labels; the model is young, or errors are at random: a gate holds
+        them back, but those that it does not know yet have large losses, too. ``agreeing``:
         uncertain samples, all the more those whose labels the model agrees with; errors are
         systematic.
     """
     if label_trust >= trust:
-        return "composite"
+        return "entropy" if gate_fires else "composite"
     return "entropy" if progress < patience or plausibility < RUNNER_UP else "agreeing"
 
 

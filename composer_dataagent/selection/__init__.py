@@ -8,7 +8,6 @@ from composer_dataagent.selection.gumbel import gumbel_keys, quick_rank01, rank0
 from composer_dataagent.selection.ledger import LEDGER_COLUMNS, Ledger
 from composer_dataagent.selection.mislabel import (
     MISLABEL_GATE_SHARE,
-    label_plausibility,
     label_trust,
     mislabel_flags,
     update_agreement,
@@ -33,7 +32,6 @@ __all__ = [
     "Selector",
     "build_selector",
     "gumbel_keys",
-    "label_plausibility",
     "label_trust",
     "mislabel_flags",
     "quick_rank01",

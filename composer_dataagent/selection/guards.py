@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,18 +13,58 @@ from composer_dataagent.selection.gumbel import top_k
 from composer_dataagent.selection.sketch import CHUNK
 
 
-def overdue(last_seen: NDArray[np.int16], max_age: int) -> NDArray[np.bool_]:
-    """Samples that would be unseen for longer than ``max_age`` epochs if not picked now.
+def overdue(
+    last_seen: NDArray[np.int16], limit: int, spared: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Samples to pick now, so that none is left out more than ``limit`` times in a row.
+
+    Those of the warm-up would all be due in the same epoch, and fill it. So they come little by
+    little from half the limit on, the oldest first: as many as have to be picked in each epoch if
+    all are to be in time. Of equally old ones evenly many are taken from everywhere, since
+    neighbours often are of one class.
 
     Args:
         last_seen (NDArray[np.int16]): ``[N]`` epoch of the last visit; the latest of all is the
             epoch that has just ended.
-        max_age (int): How many epochs in a row a sample may be left out.
+        limit (int): At least 1.
+        spared (NDArray[np.bool_] | None): ``[N]`` samples that may be left out for ever. Default:
+            none.
 
     Returns:
         NDArray[np.bool_]: ``[N]``.
     """
-    return last_seen <= last_seen.max(initial=0) - max_age
+    due = np.zeros(len(last_seen), bool)
+    latest = int(last_seen.max(initial=-1))
+    window = (limit - 1) // 2
+    if latest - limit + window < 0:
+        return due
+
+    def waits() -> Iterator[tuple[slice, NDArray[np.int32]]]:
+        """How many epochs each sample can still be left out."""
+        for start in range(0, len(last_seen), CHUNK):
+            rows = slice(start, start + CHUNK)
+            wait = np.maximum(last_seen[rows].astype(np.int32) - (latest - limit), 0)
+            if spared is not None:
+                wait[spared[rows]] = window + 1
+            yield rows, np.minimum(wait, window + 1)
+
+    counts = np.zeros(window + 2, np.int64)
+    for _, wait in waits():
+        counts += np.bincount(wait, minlength=window + 2)
+    counts = counts[: window + 1]  # the rest is not due yet
+    by_then = np.cumsum(counts)
+    needed = int(np.ceil(by_then / np.arange(1, window + 2)).max())
+    if needed == 0:
+        return due
+    last = int(np.searchsorted(by_then, needed))
+    ties, chosen = int(counts[last]), needed - int(by_then[last] - counts[last])
+    passed = 0
+    for rows, wait in waits():
+        tied = wait == last
+        place = passed + np.cumsum(tied)
+        due[rows] = (wait < last) | (tied & (place * chosen // ties > (place - 1) * chosen // ties))
+        passed = int(place[-1])
+    return due
 
 
 def promote(keys: NDArray, rows: NDArray[np.bool_]) -> None:

@@ -11,11 +11,7 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from composer_dataagent.selection.mislabel import (
-    label_plausibility,
-    label_trust,
-    mislabel_flags,
-)
+from composer_dataagent.selection.mislabel import label_trust, mislabel_flags
 
 # name -> (dtype, value of a sample that was never seen)
 LEDGER_COLUMNS: dict[str, tuple[type, float]] = {
@@ -50,10 +46,10 @@ class Ledger:
         visits (NDArray[np.int16]): ``[N]`` in how many epochs the sample was seen.
         score (NDArray[np.float32] | None): ``[N]`` what ``data_agent`` ranks by; not saved.
         flagged (NDArray[np.bool_]): ``[N]`` probably mislabelled, as of :meth:`refresh_flags`.
-        flag_share (float): Share of all samples that is flagged (phi in the method card).
+        flag_share (float): Share of all samples that is flagged.
         label_trust (float): Share of the labels that the model predicted, as of
-            :meth:`refresh_flags`.
-        label_plausibility (float): How near the others came, as of :meth:`refresh_flags`.
+            :meth:`refresh_flags`; 1 where none is known.
+        label_plausibility (float): How near the others came, likewise.
 
     Raises:
         ValueError: ``num_samples`` is below 1.
@@ -75,7 +71,7 @@ class Ledger:
             setattr(self, name, np.full(num_samples, empty, dtype))
         self.score: NDArray[np.float32] | None = None
         self.set_flags(np.zeros(num_samples, bool))
-        self.label_trust, self.label_plausibility = 0.0, 1.0
+        self.label_trust, self.label_plausibility = 1.0, 1.0
 
     def __len__(self) -> int:
         return self.num_samples
@@ -125,6 +121,11 @@ class Ledger:
                 "16 bits: train fewer, longer epochs"
             )
         _, first = np.unique(ids, return_index=True)
+        if score is not None and self.score is not None:
+            # Also of a visit that was recorded without one: fit() had ended inside the epoch.
+            rows = ids[first]
+            scored = first[(self.last_seen[rows] != epoch) | np.isnan(self.score[rows])]
+            self.score[ids[scored]] = score[scored]
         first = first[self.last_seen[ids[first]] != epoch]
         rows = ids[first]
         given = {
@@ -137,8 +138,6 @@ class Ledger:
         for name, values in given.items():
             if values is not None:
                 getattr(self, name)[rows] = values[first]
-        if score is not None and self.score is not None:
-            self.score[rows] = score[first]
         self.last_seen[rows] = epoch
         self.visits[rows] += 1
 
@@ -161,8 +160,9 @@ class Ledger:
     def refresh_flags(self) -> None:
         """Recompute :attr:`flagged` and what is said of all labels together."""
         self.set_flags(mislabel_flags(self.agreement, self.label, self.seen))
-        facts = (self.loss, self.max_prob, self.label, self.seen)
-        self.label_trust, self.label_plausibility = label_trust(*facts), label_plausibility(*facts)
+        self.label_trust, self.label_plausibility = label_trust(
+            self.loss, self.max_prob, self.label, self.seen
+        )
 
     def set_flags(self, flagged: NDArray[np.bool_]) -> None:
         """Replace :attr:`flagged`, ``[N]``; every training step asks for its share."""

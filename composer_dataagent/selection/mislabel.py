@@ -38,32 +38,10 @@ def update_agreement(old: Array, target_prob: Array, max_prob: Array) -> Array:
     return 0.5 * old + 0.5 * relative  # type: ignore[operator]
 
 
-def label_trust(loss: NDArray, max_prob: NDArray, label: NDArray, seen: NDArray[np.bool_]) -> float:
-    """Share of the samples whose label was the predicted class at their last visit.
-
-    Of labels that are wrong in a systematic way, no single one stands out; but while the model has
-    not learned them by heart, it fails to predict many.
-
-    Args:
-        loss (NDArray): ``[N]`` cross entropy in nats.
-        max_prob (NDArray): ``[N]`` probability of the predicted class.
-        label (NDArray): ``[N]`` integer label, -1 where unknown (left out).
-        seen (NDArray[np.bool_]): ``[N]`` whether the sample was ever seen (others are left out).
-
-    Returns:
-        float: In [0, 1]; 0 where no label is known.
-    """
-    gap = _gap(loss, max_prob, label, seen)
-    return float((gap <= _EQUAL).mean()) if len(gap) else 0.0
-
-
-def label_plausibility(
+def label_trust(
     loss: NDArray, max_prob: NDArray, label: NDArray, seen: NDArray[np.bool_]
-) -> float:
-    """Median of ``p_y / max p`` over the samples whose label was not the predicted class.
-
-    Small where labels are wrong at random: each is one of many improbable ones. Large where errors
-    are systematic, or classes hard to tell apart: the label is the model's second choice.
+) -> tuple[float, float]:
+    """How far the model goes with the labels, at each sample's last visit.
 
     Args:
         loss (NDArray): ``[N]`` cross entropy in nats.
@@ -72,17 +50,19 @@ def label_plausibility(
         seen (NDArray[np.bool_]): ``[N]`` whether the sample was ever seen (others are left out).
 
     Returns:
-        float: In [0, 1]; 1 where no label was contradicted.
+        tuple[float, float]: In [0, 1] both. Trust: the share of labels that were the predicted
+        class. Plausibility: the median of ``p_y / max p`` over the others. It is small where labels
+        are wrong at random, each one of many improbable ones, and large where errors are systematic
+        or classes hard to tell apart: the label is the model's second choice. Both are 1 where
+        there is nothing to distrust.
     """
-    gap = _gap(loss, max_prob, label, seen)
-    contradicted = gap[gap > _EQUAL]
-    return float(np.exp(-np.median(contradicted))) if len(contradicted) else 1.0
-
-
-def _gap(loss: NDArray, max_prob: NDArray, label: NDArray, seen: NDArray[np.bool_]) -> NDArray:
-    """``log(max p / p_y)`` of the seen samples with a label."""
     known = seen & (label >= 0)
-    return loss[known] + np.log(np.maximum(max_prob[known], PROB_EPS))
+    # log(max p / p_y)
+    gap = loss[known] + np.log(np.maximum(max_prob[known], PROB_EPS))
+    contradicted = gap[gap > _EQUAL]
+    if not len(contradicted):
+        return 1.0, 1.0
+    return 1 - len(contradicted) / len(gap), float(np.exp(-np.median(contradicted)))
 
 
 def mislabel_flags(

@@ -9,13 +9,14 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from composer_dataagent.checks import is_number, is_whole
+from composer_dataagent.checks import is_number
 from composer_dataagent.selection import guards
 from composer_dataagent.selection.gumbel import gumbel_keys, top_k
 from composer_dataagent.selection.ledger import Ledger
@@ -261,8 +262,10 @@ class DataAgentSelector(_Ranked):
         class_floor (float): Each class keeps this share of what it would have if all classes had
             equally many, and all its samples where it is smaller than that; in [0, 1], 0 is no
             floor for any class. Default: ``0.5``.
-        max_age (int | None): No sample stays unseen for more epochs in a row, but for one that the
-            gate holds back. ``None``: for any number. Default: ``20``.
+        max_age (float | None): No sample is left out for longer than this times what there would
+            be between two visits if all were trained equally often (two epochs at a ratio of 0.5,
+            so 20 epochs by default), but for one that the gate holds back, and as far as classes
+            keep their floor. At least 2; ``None``: for however long. Default: ``10.0``.
         min_fit (float): See :class:`Selector`; in [-1, 1]. Below it, its target itself is ranked
             by, or the entropy in place of the composite. Default: ``0.7``.
     """
@@ -277,7 +280,7 @@ class DataAgentSelector(_Ranked):
         trust: float = 0.75,
         patience: float = 0.3,
         class_floor: float = 0.5,
-        max_age: int | None = 20,
+        max_age: float | None = 10.0,
         min_fit: float = 0.7,
     ) -> None:
         super().__init__(explore)
@@ -292,10 +295,10 @@ class DataAgentSelector(_Ranked):
         }.items():
             if not (is_number(value) and 0 <= value <= 1):
                 raise ValueError(f"{name}={value!r} is not accepted; it must be a share in [0, 1]")
-        if max_age is not None and not (is_whole(max_age) and max_age >= 1):
+        if max_age is not None and not (is_number(max_age) and 2 <= max_age < np.inf):
             raise ValueError(
-                f"max_age={max_age!r} is not accepted; it must be a whole number of epochs, at "
-                "least 1, or null for any"
+                f"max_age={max_age!r} is not accepted; it must be a number >= 2, or null for no "
+                "limit"
             )
         if not (is_number(min_fit) and -1 <= min_fit <= 1):
             raise ValueError(
@@ -320,9 +323,8 @@ class DataAgentSelector(_Ranked):
         if held_back is not None:
             guards.hold_back(keys, held_back, self.gate)
         if self.max_age is not None:
-            due = guards.overdue(ledger.last_seen[ids], self.max_age)
-            if held_back is not None:
-                due &= ~held_back
+            limit = ceil(self.max_age * len(keys) / count)
+            due = guards.overdue(ledger.last_seen[ids], limit, held_back)
             if due.any():
                 guards.promote(keys, due)
             del due  # a byte for each of, say, 100 million samples

@@ -24,11 +24,17 @@ from composer_dataagent.agent import choose_target, worth
 def test_labels_count_once_most_are_predicted_or_it_is_late(
     label_trust: float, plausibility: float, progress: float, expected: str
 ) -> None:
-    assert choose_target(label_trust, plausibility, progress, trust=0.8, patience=0.3) == expected
+    chosen = choose_target(label_trust, plausibility, False, progress, trust=0.8, patience=0.3)
+    assert chosen == expected
+
+
+def test_with_many_wrong_labels_large_losses_are_not_wanted() -> None:
+    assert choose_target(0.9, 0.1, True, 0.5, trust=0.8, patience=0.3) == "entropy"
+    assert choose_target(0.7, 0.4, True, 0.5, trust=0.8, patience=0.3) == "agreeing"
 
 
 def test_without_trust_labels_always_count() -> None:
-    assert choose_target(0.0, 0.1, 0.0, trust=0.0, patience=0.3) == "composite"
+    assert choose_target(0.0, 0.1, False, 0.0, trust=0.0, patience=0.3) == "composite"
 
 
 def test_worth_of_each_target() -> None:

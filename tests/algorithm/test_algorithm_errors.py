@@ -212,7 +212,9 @@ def test_history_of_another_run_is_not_overwritten(make_trainer: Any, run_dir: s
     make_trainer(DataAgent(run_dir=run_dir, overwrite=True), epochs=1).fit()
 
 
-def test_custom_signals_replace_detection(make_trainer: Any) -> None:
+def test_custom_signals_replace_detection(
+    make_trainer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     from composer_dataagent.signals import Signals
 
     def signals(outputs: Any, batch: Any) -> Signals:
@@ -220,6 +222,9 @@ def test_custom_signals_replace_detection(make_trainer: Any) -> None:
         return Signals(loss=loss, entropy=torch.full_like(loss, 0.5))
 
     agent = DataAgent(ratio=0.5, signals=signals)
-    make_trainer(agent, model=make_model(), epochs=2).fit()
+    with caplog.at_level("INFO", "composer_dataagent"):
+        make_trainer(agent, model=make_model(), epochs=2).fit()
     assert (agent.ledger.entropy == 0.5).all()
     assert (agent.ledger.label == -1).all()
+    # Labels that are not known are not distrusted.
+    assert agent.ledger.label_trust == 1.0 and "wants hard and uncertain samples" in caplog.text

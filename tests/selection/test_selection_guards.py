@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from math import ceil
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,14 +62,32 @@ def test_promoted_rows_come_first_in_their_own_order() -> None:
     assert np.argsort(-keys).tolist() == [0, 2, 1, 3]
 
 
-def test_overdue_counts_epochs_without_a_visit() -> None:
-    last_seen = np.array([9, 8, 7, 6], np.int16)
-    assert overdue(last_seen, 2).tolist() == [False, False, True, True]
-    assert not overdue(last_seen, 4).any()
+def test_overdue_are_the_oldest_and_no_more_than_needed() -> None:
+    last_seen = np.array([9, 8, 7, 6, 5], np.int16)
+    assert overdue(last_seen, 2).tolist() == [False, False, True, True, True]
+    # Two have three and four epochs left: one of them is picked now.
+    assert overdue(last_seen, 7).tolist() == [False, False, False, False, True]
+    assert not overdue(last_seen, 8).any()
+    assert not overdue(last_seen, 10).any()
+    assert overdue(last_seen, 2, spared=last_seen == 6).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
     assert not overdue(np.full(3, -1, np.int16), 2).any()
+    assert not overdue(last_seen, 10**6).any()
+    # Two hundred of one age, to be picked within ten epochs: some from everywhere.
+    many = np.r_[np.zeros(200), 10].astype(np.int16)
+    assert not overdue(many, 20).any()
+    due = np.flatnonzero(overdue(many, 19))
+    assert len(due) == ceil(200 / 10) and set(np.diff(due)) == {10}
 
 
-def run_epochs(epochs: int, flagged: np.ndarray | None = None, **arguments: Any) -> np.ndarray:
+def run_epochs(
+    epochs: int, flagged: np.ndarray | None = None, ratio: float = 0.5, **arguments: Any
+) -> np.ndarray:
     """The longest time that each of 200 samples was left out, when scores never change."""
     selector = build_selector({"name": "data_agent", "explore": None, **arguments})
     ledger = Ledger(200)
@@ -78,24 +98,45 @@ def run_epochs(epochs: int, flagged: np.ndarray | None = None, **arguments: Any)
         ledger.record(ids, epoch, np.zeros(len(ids)), np.zeros(len(ids)))
         if flagged is not None:
             ledger.set_flags(flagged)
-        ids = selector.select(ledger, 100, rng).ids
+        ids = selector.select(ledger, round(200 * ratio), rng).ids
         left_out += 1
         left_out[ids] = 0
         longest = np.maximum(longest, left_out)
     return longest
 
 
-def test_no_sample_is_left_out_for_longer_than_max_age() -> None:
-    assert run_epochs(30).max() == 20
-    assert run_epochs(30, max_age=4).max() == 4
-    assert run_epochs(30, max_age=None)[0] == 30
+@given(ratio=st.floats(0.05, 0.95), max_age=st.floats(2, 12))
+def test_no_sample_is_left_out_for_longer_than_its_limit(ratio: float, max_age: float) -> None:
+    limit = ceil(max_age * 200 / round(200 * ratio))
+    assert run_epochs(2 * limit + 3, ratio=ratio, max_age=max_age).max() <= limit
 
 
-def test_but_one_that_the_gate_shuts_out() -> None:
+def test_by_default_that_is_ten_times_what_it_would_be_if_all_were_trained_alike() -> None:
+    assert run_epochs(60).max() == 20
+    assert run_epochs(250, ratio=0.1).max() == 100
+    assert run_epochs(60, max_age=None)[0] == 60
+
+
+def test_but_one_that_the_gate_holds_back() -> None:
     flagged = np.arange(200) % 10 == 0
-    longest = run_epochs(30, flagged, max_age=4)
+    longest = run_epochs(30, flagged, max_age=2)
     assert (longest[flagged] == 30).all()
     assert longest[~flagged].max() == 4
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.1])
+def test_overdue_samples_leave_most_of_a_selection_to_the_score(ratio: float) -> None:
+    count = 4_000
+    ledger = Ledger(count)
+    ledger.score = np.linspace(0, 1, count, dtype=np.float32)
+    ids, rng = np.arange(count), np.random.default_rng(0)
+    selector = build_selector("data_agent")
+    ranks = []
+    for epoch in range(round(20 / ratio)):
+        ledger.record(ids, epoch, np.zeros(len(ids)), np.zeros(len(ids)))
+        ids = selector.select(ledger, round(count * ratio), rng).ids
+        ranks.append(ledger.score[ids].mean())
+    assert min(ranks) > 0.8 * max(ranks)
 
 
 def test_one_float_a_sample_is_all_that_selecting_takes_beside_the_result() -> None:

@@ -171,3 +171,13 @@ def test_the_log_share_of_classes() -> None:
     ledger = make_ledger(8, unseen=1, label=np.array([3, 0, 0, 0, 2, 2, -1, -1]))
     np.testing.assert_allclose(np.exp(ledger.class_log_share()), [3 / 5, 1, 2 / 5])
     assert ledger.class_log_share().dtype == np.float32
+
+
+def test_a_score_that_comes_after_its_visit_is_kept() -> None:
+    ledger = Ledger(2)
+    ledger.score = np.full(2, np.nan, np.float32)
+    ids, zeros = np.arange(2), np.zeros(2)
+    ledger.record(ids, 0, zeros, zeros)  # fit() ended inside the epoch
+    ledger.record(ids, 0, zeros, zeros, score=np.array([0.25, 0.5]))  # the next one learned from it
+    assert ledger.score.tolist() == [0.25, 0.5]
+    assert ledger.visits.tolist() == [1, 1]

@@ -13,12 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from composer_dataagent.selection import (
-    label_plausibility,
-    label_trust,
-    mislabel_flags,
-    update_agreement,
-)
+from composer_dataagent.selection import label_trust, mislabel_flags, update_agreement
 
 
 def flags_of(agreement: list[float], label: list[int], unseen: tuple[int, ...] = ()) -> list[int]:
@@ -85,21 +80,14 @@ def test_probabilities_that_underflowed_contradict_nothing() -> None:
 # ---------------------------------------------------------------------- trust in labels
 
 
-def test_trust_is_the_share_of_labels_that_were_predicted() -> None:
-    loss = np.array([0.1, 2.0, 0.5, 0.2, 0.1, np.nan], np.float32)
-    max_prob = np.exp(-loss)
-    max_prob[1] = 0.8  # another class was predicted
-    label, seen = np.array([0, 1, 1, -1, 2, 2]), np.array([1, 1, 1, 1, 0, 0], bool)
-    assert label_trust(loss, max_prob, label, seen) == pytest.approx(2 / 3)
-    assert label_trust(loss, max_prob, label, np.zeros(6, bool)) == 0.0
-
-
-def test_plausibility_is_how_near_contradicted_labels_came() -> None:
+def test_trust_is_the_share_of_labels_that_were_predicted_and_how_near_others_came() -> None:
     target_prob = np.array([0.9, 0.3, 0.01, 0.2, 0.1, 0.1], np.float32)
     max_prob = np.array([0.9, 0.6, 0.8, 0.5, 0.9, 0.9], np.float32)
     label, seen = np.array([0, 1, 1, 2, -1, 2]), np.array([1, 1, 1, 1, 1, 0], bool)
     loss = -np.log(target_prob)
     # The first was predicted, the last two are not known.
-    assert label_plausibility(loss, max_prob, label, seen) == pytest.approx(0.2 / 0.5)
-    assert label_plausibility(loss[:1], max_prob[:1], label[:1], seen[:1]) == 1.0
-    assert label_plausibility(loss, max_prob, label, np.zeros(6, bool)) == 1.0
+    assert label_trust(loss, max_prob, label, seen) == pytest.approx((0.25, 0.2 / 0.5))
+    nothing_to_distrust = (1.0, 1.0)
+    assert label_trust(loss[:1], max_prob[:1], label[:1], seen[:1]) == nothing_to_distrust
+    assert label_trust(loss, max_prob, label, np.zeros(6, bool)) == nothing_to_distrust
+    assert label_trust(loss, max_prob, np.full(6, -1), seen) == nothing_to_distrust

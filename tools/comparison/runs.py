@@ -16,6 +16,7 @@ from typing import Any
 from comparison.methods import METHODS, settings_of
 from comparison.rows import row_of
 from comparison.shards import wrong_labels
+from composer_dataagent import DataAgent
 from composer_dataagent.recipes import Recipe, load_recipe, train
 from composer_dataagent.version import __version__
 
@@ -111,10 +112,16 @@ def plan(job: Job, data: Path, runs: Path) -> Plan:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """What tells settings apart, wherever data and runs are kept."""
+    """What tells settings apart, defaults included, wherever data and runs are kept.
+
+    Changes of the code itself are not seen: rows that they touch are to be deleted.
+    """
     plain = recipe.model_dump(exclude={"run_name", "run_dir"})
     for loader in ("train_loader", "eval_loader"):
         plain[loader]["dataset"].pop("local")
+    plain["algorithms"]["data_agent"] = DataAgent(
+        **plain["algorithms"]["data_agent"]
+    ).plain_settings()
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
