@@ -38,7 +38,8 @@ def row_of(run_dir: Path, train: Path, expected_samples: int) -> dict[str, Any]:
           training,
         - ``coverage``: share of the data that was ever seen; ``churn``: of the last selection, the
           share that the one before did not have,
-        - ``wrong``: share of wrong labels in the data; ``wrong_selected``: in the last epoch.
+        - ``wrong``: share of wrong labels in the data; ``wrong_selected``: in the last epoch (of
+          ``paper`` that is a full one).
 
     Raises:
         click.ClickException: The run trained on more or fewer samples than its budget.

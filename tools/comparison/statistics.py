@@ -33,7 +33,8 @@ def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) ->
     """The mean difference over the seeds that both have.
 
     The interval is the percentile bootstrap's: means of as many differences, drawn with
-    replacement; always the same draws. With few seeds it is too narrow rather than too wide.
+    replacement; always the same draws. With few seeds it is too narrow: of normal differences, that
+    of 3 seeds covers the mean in 75 % of all cases, of 5 in 85 %, of 10 in 90 %.
 
     Args:
         ours (Mapping[int, float]): Values by seed.

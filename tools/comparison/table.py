@@ -72,7 +72,10 @@ def to_markdown(rows: Rows) -> str:
         parts.append(f"## {source}, ratio {ratio:g}\n")
         parts.append("Accuracy in %, mean ± standard deviation over seeds:\n")
         parts.append(_accuracies(conditions))
-        parts.append("\nPaired differences in points, with 95 % bootstrap intervals:\n")
+        parts.append(
+            "\nPaired differences in points, with 95 % bootstrap intervals (of few seeds too narrow: "
+            "they cover the mean in 75 % of all cases with 3 seeds, in 85 % with 5):\n"
+        )
         parts.append(_differences(conditions))
         parts.append("\nWhat it cost and whom it chose, as means over the conditions:\n")
         parts.append(_costs(conditions))
