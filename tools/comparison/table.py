@@ -73,8 +73,8 @@ def to_markdown(rows: Rows) -> str:
         parts.append("Accuracy in %, mean ± standard deviation over seeds:\n")
         parts.append(_accuracies(conditions))
         parts.append(
-            "\nPaired differences in points, with 95 % bootstrap intervals (of few seeds too narrow: "
-            "they cover the mean in 75 % of all cases with 3 seeds, in 85 % with 5):\n"
+            "\nPaired differences in points, with 95 % bootstrap intervals (of few seeds too "
+            "narrow: they cover the mean in 75 % of all cases with 3 seeds, in 85 % with 5):\n"
         )
         parts.append(_differences(conditions))
         parts.append("\nWhat it cost and whom it chose, as means over the conditions:\n")
