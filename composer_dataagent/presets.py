@@ -51,7 +51,6 @@ UNGUARDED: dict[str, Any] = {
 }
 
 PRESETS: dict[str, Preset] = {
-    # Agent A-tc of the method card.
     "default": Preset(),
     # arXiv 2603.07433 as published, with the shapes right.
     "paper": Preset(
