@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,9 +62,11 @@ from composer_dataagent.signals import (
     FeatureHook,
     Signals,
     SignalsFn,
+    TokenOptions,
     detect_signals,
     find_head,
     find_mixer,
+    has_decoder_of_its_own,
     scale_gradient,
 )
 from composer_dataagent.streaming import Attachment, attach
@@ -121,8 +123,10 @@ class DataAgent(Algorithm):
             that its last batch ends with one. Default: ``10``.
         head (str | None): Dotted path of the model's head, whose input is the feature embedding.
             Default: found by itself where ``state`` needs it.
-        signals (Callable | None): ``(outputs, batch) -> Signals(loss[B], entropy[B])`` for models
-            that are not classifiers. Default: found from the model.
+        signals (Callable | dict | None): ``(outputs, batch) -> Signals(loss[B], entropy[B])`` for
+            models that are neither classifiers nor predict tokens; or how sequences of tokens are
+            read, ``{compile: bool, max_tokens: int}``, see
+            :class:`~composer_dataagent.signals.TokenOptions`. Default: found from the model.
         on_nonfinite (str): What to do about samples for which a forward pass gave NaN or an
             infinity. ``skip``: they count as seen, nothing that is known of them changes, one
             warning is logged an epoch. ``raise``: an error when their numbers reach the host, at
@@ -169,7 +173,7 @@ class DataAgent(Algorithm):
         rescale: bool | None = None,
         update_interval: int | None = None,
         head: str | None = None,
-        signals: SignalsFn | None = None,
+        signals: SignalsFn | dict[str, Any] | None = None,
         on_nonfinite: str = "skip",
         seed: int = 0,
         run_dir: str | None = None,
@@ -211,8 +215,7 @@ class DataAgent(Algorithm):
         )
         for name, value in {"rescale": settings.rescale, "overwrite": overwrite}.items():
             _require(isinstance(value, bool), name, value, "True or False")
-        for name, value in {"schedule": schedule, "signals": signals}.items():
-            _require(value is None or callable(value), name, value, "a function")
+        _require(schedule is None or callable(schedule), "schedule", schedule, "a function")
         for name, value in {"head": head, "run_dir": run_dir}.items():
             _require(value is None or isinstance(value, str | os.PathLike), name, value, "text")
         _require(is_whole(seed) and seed >= 0, "seed", seed, "a whole number, 0 or more")
@@ -235,7 +238,8 @@ class DataAgent(Algorithm):
         self.run_dir = run_dir
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         self.overwrite = overwrite
-        self._signals_fn = signals
+        self._signals_fn: SignalsFn | None = signals if callable(signals) else None
+        self._token_options = _token_options(None if callable(signals) else signals)
         self._nonfinite = NonfiniteWatch(on_nonfinite)
         self._arguments = {
             "ratio": ratio,
@@ -507,8 +511,9 @@ class DataAgent(Algorithm):
         learns = self.selector.uses_score
         if learns and self.settings.state != "signals":
             _, head = find_head(state.model, self.head)
-            hook = FeatureHook(head)
-        self._reader = BatchReader(self._signals_fn or detect_signals(state.model), hook)
+            hook = FeatureHook(head, has_decoder_of_its_own(state.model))
+        signals_fn = self._signals_fn or detect_signals(state.model, self._token_options)
+        self._reader = BatchReader(signals_fn, hook)
 
         self.ledger = Ledger(self.num_samples)
         self._class_log_share = torch.zeros(0, device=self._device)
@@ -647,7 +652,7 @@ class DataAgent(Algorithm):
             "selector": {"name": self.selector.name, **selector},
             "schedule": None if isinstance(self.schedule, RatioSchedule) else self.schedule,
             "head": self.head,
-            "signals": self._signals_fn,
+            "signals": self._signals_fn or self._token_options.given(),
         }
         return json.loads(json.dumps(given, default=_name_of))
 
@@ -1140,6 +1145,15 @@ def _merge(
         return given
     spec = {"name": given} if isinstance(given, str) else dict(given or preset)
     return {**preset, **spec} if spec.get("name") == preset["name"] else spec
+
+
+def _token_options(given: object) -> TokenOptions:
+    known = [field.name for field in fields(TokenOptions)]
+    accepted = f"a function, or a dict of {' and '.join(known)}"
+    _require(given is None or isinstance(given, Mapping), "signals", given, accepted)
+    options = dict(given) if isinstance(given, Mapping) else {}
+    _require(options.keys() <= set(known), "signals", given, accepted)
+    return TokenOptions(**options)
 
 
 def _name_of(thing: object) -> str:

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from composer_dataagent.signals.classification import Signals, classification_signals
+from composer_dataagent.signals.shift import is_shifted
+from composer_dataagent.signals.tokens import TokenOptions, token_signals
 
 SignalsFn = Callable[[Any, Any], Signals]
 
@@ -23,25 +25,32 @@ Pass a function that says what each sample's loss and uncertainty are:
     def my_signals(outputs, batch):
         logits, targets = outputs, batch[1]         # [B, C], [B]: take them from where they are
         return classification_signals(logits, targets)
+        # or, of logits [B, T, V] and labels [B, T] that are shifted inputs:
+        #     return token_signals(logits, labels, shift=True)
         # or, for anything else: Signals(loss=..., entropy=...)   # [B] and [B] in [0, 1]
 
     DataAgent(signals=my_signals)
 
-(from composer_dataagent.signals import Signals, classification_signals)"""
+(from composer_dataagent.signals import Signals, classification_signals, token_signals)"""
 
 
-def detect_signals(model: torch.nn.Module) -> SignalsFn:
-    """Signals for single-label classifiers, whatever form their outputs and batches have.
+def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) -> SignalsFn:
+    """Signals for classifiers and language models, whatever form their outputs and batches have.
 
     Understood are outputs that are logits ``[B, C]``, or that hold them as ``.logits`` or
     ``["logits"]``; and batches ``(inputs, targets)`` or mappings with ``"labels"`` or ``"label"``,
     with targets ``[B]`` or ``[B, C]``. This covers ``composer.models.ComposerClassifier``,
     ``ComposerModel`` subclasses of the same habit and ``HuggingFaceModel`` sequence classifiers.
-    A model's form shows at its first forward pass only, so that is when another one is refused.
+    Likewise logits ``[B, T, V]`` with labels ``[B, T]``: causal, masked and encoder-decoder
+    language models and token classifiers of Hugging Face, and llm-foundry's models. Whether their
+    labels are those of the next token, see :func:`~composer_dataagent.signals.shift.is_shifted`, is
+    found out once, at the first microbatch. A model's form shows at its first forward pass only,
+    so that is when another one is refused.
 
     Args:
         model (torch.nn.Module): The model, possibly wrapped by DistributedDataParallel; names it in
             error messages.
+        options (TokenOptions | None): How sequences of tokens are read. Default: in full.
 
     Returns:
         SignalsFn: ``(outputs, batch) -> Signals``. It raises ``TypeError`` for outputs or batches
@@ -49,6 +58,19 @@ def detect_signals(model: torch.nn.Module) -> SignalsFn:
     """
     inner = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
     name = type(inner).__name__
+    shifted: bool | None = None
+
+    def of_tokens(outputs: Any, logits: Tensor, labels: Tensor) -> Signals:
+        nonlocal shifted
+        if shifted is None and labels.shape == logits.shape[:2]:
+            shifted = is_shifted(model, outputs, logits, labels)
+            if shifted is None:
+                raise ValueError(
+                    f"neither a loss among the outputs nor the model's class tells whether labels "
+                    f"{list(labels.shape)} of logits {list(logits.shape)} are those of the next "
+                    "token (shift=True) or not"
+                )
+        return token_signals(logits, labels, shift=bool(shifted), options=options)
 
     def signals(outputs: Any, batch: Any) -> Signals:
         logits, targets = logits_of(outputs), _targets(batch)
@@ -66,6 +88,8 @@ def detect_signals(model: torch.nn.Module) -> SignalsFn:
                 f"{_describe(batch)}. {HOW_TO}"
             )
         try:
+            if logits.dim() == 3:
+                return of_tokens(outputs, logits, targets)
             return classification_signals(logits, targets)
         except ValueError as error:
             raise ValueError(

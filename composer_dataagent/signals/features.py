@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from composer.algorithms.factorize import FactorizedConv2d, FactorizedLinear
 from composer.algorithms.squeeze_excite import SqueezeExcite2d
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+
+from composer_dataagent.signals.huggingface import vocabulary_layer
 
 # Path components that wrappers insert: DistributedDataParallel and ComposerClassifier, FSDP1,
 # torch.compile, activation checkpointing. A user names the head without them.
@@ -26,11 +29,11 @@ _WHOLE = (FactorizedLinear, FactorizedConv2d, SqueezeExcite2d)
 def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module]:
     """Find the model's head, whose input is the feature embedding of a sample.
 
-    Without a path this is the last ``nn.Linear`` in the order of registration that maps to the
-    number of classes, where the model states one (``num_classes``, ``num_labels`` or
-    ``config.num_labels``), else simply the last one. A convolution as head, such as SqueezeNet's,
-    is found if the model states its number of classes. What Composer's Factorize makes of a layer
-    counts as that layer. No forward pass is needed.
+    Without a path this is the layer of a language model that gives its logits; else the last
+    ``nn.Linear`` in the order of registration that maps to the number of classes, where the model
+    states one (``num_classes``, ``num_labels`` or ``config.num_labels``), else simply the last one.
+    A convolution as head, such as SqueezeNet's, is found if the model states its number of classes.
+    What Composer's Factorize makes of a layer counts as that layer. No forward pass is needed.
 
     Args:
         model (nn.Module): Any model, also inside DistributedDataParallel or ComposerClassifier.
@@ -54,6 +57,16 @@ def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module
             )
         return matches[0], modules[matches[0]]
 
+    vocabulary = vocabulary_layer(model)
+    if vocabulary is not None:
+        name = next(name for name, module in modules.items() if module is vocabulary)
+        if not isinstance(vocabulary, _LINEAR):
+            raise ValueError(
+                f"The logits of {_type_name(model)} come from {_bare(name)}, its input embedding: "
+                "name the layer before it, such as its last normalisation, with "
+                f"DataAgent(head=...); {_candidates(modules)}"
+            )
+        return name, vocabulary
     classes = _num_classes(model)
     parts = {
         f"{n}.{part}" for n, m in modules.items() if isinstance(m, _WHOLE) for part in _below(m)
@@ -84,9 +97,14 @@ class FeatureHook:
     module surgery would take it away, and a compiled model ignores hooks added after its first
     forward pass.
 
+    What enters the head of a model for tokens, ``[B, T, F]``, is averaged over each sample's real
+    tokens.
+
     Args:
         head (nn.Module): The module whose input is caught, see :func:`find_head`. Its first
-            linear (or convolution) layer tells the embedding's width.
+            linear (or convolution, or normalising) layer tells the embedding's width.
+        of_labels (bool): Whether the tokens that enter the head are those of the labels, not those
+            of the inputs (a decoder beside an encoder). Default: ``False``.
 
     Attributes:
         feature_dim (int): Width ``F`` of the embedding.
@@ -95,7 +113,8 @@ class FeatureHook:
         ValueError: The head contains no layer that tells the width.
     """
 
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: nn.Module, of_labels: bool = False) -> None:
+        self._of_labels = of_labels
         self.feature_dim, self._pooled = _entrance(head)
         self._open = False
         self._features: Tensor | None = None
@@ -110,8 +129,12 @@ class FeatureHook:
         """Stop listening; what was caught stays until :meth:`take`."""
         self._open = False
 
-    def take(self) -> Tensor:
+    def take(self, batch: Any = None) -> Tensor:
         """Hand over the embedding that was caught last, and forget it.
+
+        Args:
+            batch (Any): What the model was given: its ``attention_mask`` (for a decoder, its
+                ``labels``) tells real tokens from padding. Default: all are real.
 
         Returns:
             Tensor: ``[B, F]`` float32, detached; NaN and infinities as they are.
@@ -128,13 +151,15 @@ class FeatureHook:
                 "the first (compiled) forward pass? Name another one with DataAgent(head=...)."
             )
         self._features = None
+        if features.dim() == 3 and features.shape[2] == self.feature_dim:
+            features = _mean_of_real(features, _real_tokens(batch, features, self._of_labels))
         if features.dim() != 2 or features.shape[1] != self.feature_dim:
             raise ValueError(
                 f"The head's input is {list(features.shape)}, not one vector of "
                 f"{self.feature_dim} features per sample. Name a head that acts on one vector per "
                 "sample with DataAgent(head=...)."
             )
-        return features
+        return features.float()
 
     def remove(self) -> None:
         """Take the hook off the model."""
@@ -154,7 +179,7 @@ class FeatureHook:
         x = x.detach()
         if self._pooled and x.dim() == 4:
             x = x.float().mean(dim=(2, 3))
-        else:
+        elif x.dim() != 3:
             # A copy: a head that is a container may change its input in place (dropout does).
             x = x.to(torch.float32, copy=True)
         # A head that is a container may flatten by itself: [B, F, 1, 1] and the like.
@@ -169,10 +194,35 @@ def _entrance(head: nn.Module) -> tuple[int, bool]:
         width = getattr(module, "in_features", None)
         if isinstance(width, int):
             return width, False
+        if isinstance(weight := getattr(module, "weight", None), Tensor) and weight.dim() == 1:
+            return len(weight), False
     raise ValueError(
         f"The head is a {_type_name(head)} without any linear layer, so the width of its input is "
         "unknown: name the layer that maps features to classes with DataAgent(head=...)"
     )
+
+
+def _real_tokens(batch: Any, features: Tensor, of_labels: bool) -> Tensor | None:
+    """Which of the tokens ``[B, T]`` are no padding; None where the batch does not tell."""
+    if not isinstance(batch, Mapping):
+        return None
+    known = {name: batch.get(name) for name in ("attention_mask", "labels")}
+    real = {
+        name: column != 0 if name == "attention_mask" else column >= 0
+        for name, column in known.items()
+        if isinstance(column, Tensor) and column.shape == features.shape[:2]
+    }
+    return real.get("labels") if of_labels else real.get("attention_mask")
+
+
+def _mean_of_real(features: Tensor, real: Tensor | None) -> Tensor:
+    """``[B, T, F]`` to float32 ``[B, F]``; 0 where no token is real."""
+    if real is None:
+        return features.mean(dim=1, dtype=torch.float32)
+    weight = real.to(features.dtype)
+    # As a product of matrices: no copy of the features, and padding may hold anything finite.
+    total = torch.bmm(weight.unsqueeze(1), features).squeeze(1).float()
+    return total / weight.float().sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def _num_classes(model: nn.Module | None) -> int | None:

@@ -73,7 +73,7 @@ class BatchReader:
             features = None
             if self.hook is not None:
                 self.hook.disable()
-                features = self.hook.take()
+                features = self.hook.take(batch)
                 broken = ~(features.abs() < TOO_LARGE).all(dim=1)  # true of NaN, too
                 # One NaN in a state would end all learning of the agent.
                 features = torch.where(broken[:, None], 0.0, features)

@@ -1,0 +1,67 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a model's logits at a token predict this token's label or the next one's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from composer_dataagent.signals.huggingface import huggingface_model
+from composer_dataagent.signals.tokens import token_signals
+
+# How transformers, and those who write models for it, call classes that predict the next token.
+NEXT_TOKEN = ("ForCausalLM", "LMHeadModel")
+# Likewise those that predict the label of each token (of a decoder, labels are shifted inputs).
+THIS_TOKEN = ("ForMaskedLM", "ForTokenClassification")
+DECODED = ("ForConditionalGeneration",)
+
+
+def is_shifted(model: nn.Module, outputs: Any, logits: Tensor, labels: Tensor) -> bool | None:
+    """Whether labels are those of the next token; reads the model's own loss back, if it gives one.
+
+    The class name alone does not tell: Bart's causal model, for one, does not shift. So where the
+    outputs have a ``loss`` in full precision, the reading whose mean is nearest to it is right, and
+    the name decides only where there is none (llm-foundry's models) or both are as near.
+
+    Args:
+        model (nn.Module): Whatever the trainer has.
+        outputs (Any): Of its forward pass.
+        logits (Tensor): ``[B, T, V]`` floating point.
+        labels (Tensor): ``[B, T]`` integer.
+
+    Returns:
+        bool | None: None if neither tells.
+    """
+    named = _named(model)
+    own = _loss_of(outputs)
+    if own is None or own.element_size() < 4:
+        return named
+    distance = {s: abs(_mean_loss(logits, labels, s) - float(own)) for s in (False, True)}
+    if abs(distance[True] - distance[False]) <= 1e-6:
+        return named
+    return distance[True] < distance[False]
+
+
+def _mean_loss(logits: Tensor, labels: Tensor, shift: bool) -> float:
+    losses = token_signals(logits, labels, shift=shift).loss
+    counted = labels[:, 1:] if shift else labels
+    tokens = ((counted >= 0) & (counted < logits.shape[2])).sum(dim=1)
+    return float((losses * tokens).sum() / tokens.sum())
+
+
+def _named(model: nn.Module) -> bool | None:
+    inner = huggingface_model(model)
+    if inner is None:
+        return None
+    name, decodes = type(inner).__name__, bool(inner.config.is_encoder_decoder)
+    if name.endswith(THIS_TOKEN) or (decodes and name.endswith((*DECODED, *NEXT_TOKEN))):
+        return False
+    return True if name.endswith(NEXT_TOKEN) else None
+
+
+def _loss_of(outputs: Any) -> Tensor | None:
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+    return loss if isinstance(loss, Tensor) and loss.numel() == 1 else None

@@ -1,0 +1,190 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every kind of language model is understood, and its numbers are those that it is trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from composer.models import HuggingFaceModel
+from language_models import LANGUAGE_MODELS, LanguageModel, gpt2, token_batch, wrapped
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from composer_dataagent.signals import (
+    BatchReader,
+    FeatureHook,
+    TokenOptions,
+    detect_signals,
+    find_head,
+    has_decoder_of_its_own,
+)
+
+
+@pytest.fixture(params=LANGUAGE_MODELS.values(), ids=list(LANGUAGE_MODELS))
+def kind(request: pytest.FixtureRequest) -> LanguageModel:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_talk() -> Iterator[None]:
+    """What transformers has to say about tiny configurations."""
+    import transformers
+
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    yield
+    transformers.logging.set_verbosity(level)
+
+
+def loss_of_one(model: HuggingFaceModel, batch: dict[str, Tensor], row: int) -> Tensor:
+    """What the model itself says of one sequence alone."""
+    return model({name: column[row : row + 1] for name, column in batch.items()}).loss.detach()
+
+
+def test_the_loss_of_each_sequence_is_what_the_model_says_of_it_alone(kind: LanguageModel) -> None:
+    model, batch = wrapped(kind), token_batch(kind)
+    signals = detect_signals(model)(model(batch), batch)
+    alone = torch.stack([loss_of_one(model, batch, row) for row in range(4)])
+    torch.testing.assert_close(signals.loss, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_entropy_and_loss_against_a_plain_reference(kind: LanguageModel) -> None:
+    model, batch = wrapped(kind), token_batch(kind)
+    outputs = model(batch)
+    signals = detect_signals(model)(outputs, batch)
+    logits, labels = outputs.logits.detach().double(), batch["labels"]
+    if kind.shift:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    for row in range(4):
+        kept = labels[row] >= 0
+        log_prob = logits[row][kept].log_softmax(dim=1)
+        entropy = -(log_prob.exp() * log_prob).sum(dim=1).mean() / math.log(kind.classes)
+        loss = F.nll_loss(log_prob, labels[row][kept])
+        assert float(signals.loss[row]) == pytest.approx(float(loss), abs=1e-5)
+        assert float(signals.entropy[row]) == pytest.approx(float(entropy), abs=1e-5)
+    assert signals.max_prob is None and signals.label is None
+
+
+@pytest.mark.parametrize("name", ["gpt2", "masked bert", "t5"])
+def test_without_a_loss_among_the_outputs_the_class_tells(name: str) -> None:
+    kind = LANGUAGE_MODELS[name]
+    model, batch = wrapped(kind), token_batch(kind)
+    outputs = model(batch)
+    expected = detect_signals(model)(outputs, batch)
+    bare = SimpleNamespace(logits=outputs.logits, loss=None)  # as llm-foundry's models give them
+    signals = detect_signals(model)(bare, batch)
+    assert torch.equal(signals.loss, expected.loss)
+
+
+def test_a_loss_in_half_precision_tells_nothing() -> None:
+    kind = LANGUAGE_MODELS["gpt2"]
+    model, batch = wrapped(kind), token_batch(kind)
+    outputs = model(batch)
+    expected = detect_signals(model)(outputs, batch)
+    labels = batch["labels"].flatten()
+    misleading = F.cross_entropy(outputs.logits.flatten(0, 1), labels).bfloat16()
+    bare = SimpleNamespace(logits=outputs.logits, loss=misleading)
+    assert torch.equal(detect_signals(model)(bare, batch).loss, expected.loss)
+
+
+def test_inside_of_wrappers() -> None:
+    model = wrapped(LANGUAGE_MODELS["gpt2"])
+    batch = token_batch(LANGUAGE_MODELS["gpt2"])
+    outputs = SimpleNamespace(logits=model(batch).logits, loss=None)
+    expected = detect_signals(model)(outputs, batch)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore
+    try:
+        inside = DistributedDataParallel(model)
+        assert torch.equal(detect_signals(inside)(outputs, batch).loss, expected.loss)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_some_of_the_tokens() -> None:
+    kind = LANGUAGE_MODELS["gpt2"]
+    model, batch = wrapped(kind), token_batch(kind)
+    outputs = model(batch)
+    whole = detect_signals(model)(outputs, batch)
+    some = detect_signals(model, TokenOptions(max_tokens=3))(outputs, batch)
+    assert not torch.equal(some.loss, whole.loss)
+    torch.testing.assert_close(some.loss, whole.loss, rtol=0.2, atol=0.0)
+
+
+# ---------------------------------------------------------------------- what is not understood
+
+
+class OwnModel(nn.Module):
+    """Of no library."""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (torch.zeros(2, 5, 9), "neither a loss among the outputs nor the model's class tells"),
+        (SimpleNamespace(logits=torch.zeros(2, 7, 9)), r"logits \[2, 7, 9\] .* labels \[2, 5\]"),
+    ],
+    ids=["whose labels", "another length"],
+)
+def test_other_models_are_told_what_to_do(outputs: Any, message: str) -> None:
+    batch = {"labels": torch.zeros(2, 5).long()}
+    with pytest.raises(ValueError, match=f"from OwnModel: .*{message}") as caught:
+        detect_signals(OwnModel())(outputs, batch)
+    assert "token_signals(logits, labels, shift=True)" in str(caught.value)
+
+
+def test_models_that_keep_their_logits_to_themselves_are_told_what_to_do() -> None:
+    outputs = SimpleNamespace(loss=torch.tensor(2.0), logits=None)  # a fused loss
+    with pytest.raises(TypeError, match="cannot read per-sample signals from OwnModel"):
+        detect_signals(OwnModel())(outputs, {"labels": torch.zeros(2, 5).long()})
+
+
+# ---------------------------------------------------------------------- features
+
+
+def test_features_are_the_mean_over_real_tokens(kind: LanguageModel) -> None:
+    model, batch = wrapped(kind), token_batch(kind)
+    path, head = find_head(model)
+    assert path == f"model.{kind.head}"
+    caught: list[Tensor] = []
+    head.register_forward_pre_hook(lambda _, args: caught.append(args[0].detach()))
+    hook = FeatureHook(head, has_decoder_of_its_own(model))
+    reader = BatchReader(detect_signals(model), hook)
+    reader.before_forward()
+    reader.after_forward(model(batch), batch)
+    read = reader.end_pass(4)
+    assert read is not None and read[1] is not None
+    real = batch["labels"] >= 0 if has_decoder_of_its_own(model) else batch["attention_mask"] > 0
+    for row in range(4):
+        expected = caught[0][row][real[row]].mean(dim=0)
+        torch.testing.assert_close(read[1][row], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_a_mask_all_tokens_are_real() -> None:
+    model = wrapped(LANGUAGE_MODELS["gpt2"])
+    batch = token_batch(LANGUAGE_MODELS["gpt2"])
+    del batch["attention_mask"]
+    _, head = find_head(model)
+    caught: list[Tensor] = []
+    head.register_forward_pre_hook(lambda _, args: caught.append(args[0].detach()))
+    hook = FeatureHook(head)
+    hook.enable()
+    model(batch)
+    torch.testing.assert_close(hook.take(batch), caught[0].mean(dim=1))
+
+
+def test_a_head_that_is_the_embedding_itself_is_told() -> None:
+    model = gpt2()
+    model.get_output_embeddings = lambda: model.transformer.wte  # as llm-foundry's MPT
+    with pytest.raises(ValueError, match=r"transformer\.wte, its input embedding: name the layer"):
+        find_head(HuggingFaceModel(model))
+    path, norm = find_head(HuggingFaceModel(model), "model.transformer.ln_f")
+    assert path == "model.transformer.ln_f"
+    assert FeatureHook(norm).feature_dim == 16
