@@ -260,8 +260,9 @@ class DataAgentSelector(_Ranked):
         trust (float): See :class:`Selector`; in [0, 1], 0 is always. Default: ``0.75``.
         patience (float): See :class:`Selector`; in [0, 1]. Default: ``0.3``.
         class_floor (float): Each class keeps this share of what it would have if all classes had
-            equally many, and all its samples where it is smaller than that; in [0, 1], 0 is no
-            floor for any class. Default: ``0.5``.
+            equally many, and all its samples where it is smaller than that, while the model
+            predicts at least a share of ``trust`` of all labels; in [0, 1], 0 is no floor for any
+            class. Default: ``0.5``.
         max_age (float | None): No sample is left out for longer than this times what there would
             be between two visits if all were trained equally often (two epochs at a ratio of 0.5,
             so 20 epochs by default), but for one that the gate holds back, and as far as classes
@@ -329,7 +330,8 @@ class DataAgentSelector(_Ranked):
                 guards.promote(keys, due)
             del due  # a byte for each of, say, 100 million samples
         chosen = top_k(keys, count)
-        if self.class_floor > 0:
+        # Where labels are in doubt, a rare class is mostly what strayed into it from others.
+        if self.class_floor > 0 and ledger.label_trust >= self.trust:
             chosen = guards.fill_classes(chosen, keys, ledger.label[ids], self.class_floor)
         return chosen
 

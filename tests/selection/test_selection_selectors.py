@@ -227,6 +227,17 @@ def test_a_rare_class_keeps_its_floor() -> None:
     assert (label[select(greedy, ledger, 40).ids] == 1).sum() == 10
 
 
+def test_a_rare_class_has_no_floor_while_labels_are_in_doubt() -> None:
+    label = np.r_[np.zeros(90), np.ones(10)].astype(np.int32)
+    ledger = make_ledger(100, label=label, score=np.where(label == 1, 0.0, 1.0))
+    greedy = {"name": "data_agent", "explore": None}
+    ledger.label_trust = 0.74
+    assert (label[select(greedy, ledger, 40).ids] == 1).sum() == 0
+    assert (label[select({**greedy, "trust": 0.0}, ledger, 40).ids] == 1).sum() == 10
+    ledger.label_trust = 0.75
+    assert (label[select(greedy, ledger, 40).ids] == 1).sum() == 10
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
