@@ -139,7 +139,7 @@ def main(
                 share = seconds(read, of_precision, labels) / whole
                 shares[f"{way}_{precision}"].append(share)
         del of_precision
-    table = Table("", "time / own loss", "(least, most)", "memory / logits", "largest error")
+    table = Table("", "time", "(least, most)", "memory", "error")
     figures: dict[str, object] = {}
     extra: dict[str, float | None] = {}
     for name, of_rounds in shares.items():
@@ -151,7 +151,7 @@ def main(
         table.add_row(
             name,
             f"{statistics.median(of_rounds):.3f}",
-            f"({min(of_rounds):.3f}, {max(of_rounds):.3f})",
+            f"{min(of_rounds):.3f}, {max(of_rounds):.3f}",
             "?" if taken is None else f"{100 * taken / size:.2f} %",
             f"{errors[name]:.1e}" if name in errors else "",
         )

@@ -136,9 +136,12 @@ def _rows_per_chunk(logits: Tensor) -> int:
 
 
 def _chunks(logits: Tensor, whole: bool) -> Iterator[Tensor]:
-    """All tokens in order, ``[N, V]``: views, but for short sequences cut out of longer ones."""
+    """All tokens in order, ``[N, V]``: views, but for chunks of several shifted sequences."""
     batch, length, _ = logits.shape
-    rows = batch * length if whole else _rows_per_chunk(logits)
+    if whole:  # as far as that is no copy: shifted logits are contiguous within a sequence only
+        rows = batch * length if logits.is_contiguous() else length
+    else:
+        rows = _rows_per_chunk(logits)
     if rows >= length:
         for first in range(0, batch, rows // length):
             yield logits[first : first + rows // length].flatten(0, 1)
