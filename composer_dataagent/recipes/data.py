@@ -25,6 +25,7 @@ from composer_dataagent.recipes.config import LoaderConfig
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.registry import Registry, snake_case, split_name
 from composer_dataagent.recipes.text import TextClassification
+from composer_dataagent.recipes.tokens import TokenSequences
 
 # What images pass through before they are normalised: all of torchvision's v2 transforms.
 TRANSFORMS = Registry(
@@ -85,7 +86,11 @@ class ImageClassification(StreamingDataset):
 
 DATASETS = Registry(
     "dataset",
-    {"image_classification": ImageClassification, "text_classification": TextClassification},
+    {
+        "image_classification": ImageClassification,
+        "text_classification": TextClassification,
+        "token_sequences": TokenSequences,
+    },
     implied=("batch_size",),  # the loader's
 )
 

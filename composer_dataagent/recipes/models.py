@@ -10,6 +10,7 @@ from typing import Any
 import torchvision
 from composer.models import ComposerClassifier
 
+from composer_dataagent.recipes.language_models import gpt2
 from composer_dataagent.recipes.registry import Registry
 from composer_dataagent.recipes.small_models import (
     resnet8,
@@ -34,6 +35,7 @@ MODELS = Registry(
         "resnet8": resnet8,
         "tiny_vit": tiny_vit,
         "tiny_text_transformer": tiny_text_transformer,
+        "gpt2": gpt2,
         **{
             name: _torchvision(name)
             for name in torchvision.models.list_models(module=torchvision.models)

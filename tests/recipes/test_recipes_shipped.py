@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from convert_text import main as convert_text
 from PIL import Image
 from streaming import MDSWriter
+from write_topics import texts
 
 from composer_dataagent.recipes import load_recipe, train
 from composer_dataagent.report import read_run
+from composer_dataagent.selection.schedule import size_for
 
 YAMLS = Path(__file__).parents[2] / "yamls"
 
@@ -56,3 +61,24 @@ def test_imagenet_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     train(recipe)
     assert [row["selected"] for row in read_run(tmp_path / "run").rows] == [40, 24, 24]
+
+
+def test_the_causal_language_model_in_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split, documents in texts().items():
+        lines = [json.dumps({"text": text}) + "\n" for text in documents[:8]]
+        path = tmp_path / f"{split}.jsonl"
+        path.write_text("".join(lines))
+        result = CliRunner().invoke(
+            convert_text, [str(path), "--out", f"data/topics/{split}", "--length", "128"]
+        )
+        assert result.exit_code == 0, result.output
+    small = ["model.n_embd=16", "trainer.max_duration=3ep", "trainer.progress_bar=false"]
+    train(load_recipe(YAMLS / "causal_lm.yaml", small))
+    rows = read_run(tmp_path / "runs" / "causal_lm").rows
+    full = rows[0]["selected"]
+    assert [row["selected"] for row in rows] == [full, *[size_for(0.5, full)] * 2]
+    losses = [row["metrics"]["eval/LanguageCrossEntropy"] for row in rows]
+    assert losses[-1] < losses[0] < np.log(257)

@@ -1,0 +1,302 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""``tools/convert_text.py``: no token is lost or made up, and a kill loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from convert_text import main
+from streaming import StreamingDataset
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+from write_topics import texts
+
+from composer_dataagent.recipes import RecipeError
+from composer_dataagent.recipes.data import DATASETS
+from composer_dataagent.recipes.tokens import TokenSequences
+
+TOOL = Path(__file__).parents[2] / "tools" / "convert_text.py"
+END = 256
+TOPICS = texts()["eval"]
+
+
+def convert(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def converted(*arguments: object) -> dict[str, Any]:
+    """What the last line says."""
+    result = convert(*arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output.splitlines()[-1])
+
+
+def lines_file(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def topics_file(path: Path) -> Path:
+    return lines_file(path, [{"text": text} for text in TOPICS])
+
+
+def samples(folder: Path) -> list[dict[str, Any]]:
+    """As stock streaming reads them."""
+    dataset = StreamingDataset(local=str(folder), batch_size=1, shuffle=False)
+    return [dataset[i] for i in range(dataset.num_samples)]
+
+
+def shards(folder: Path) -> dict[str, str]:
+    """Digests of all that a reader can see."""
+    files = [*folder.glob("index.json"), *folder.glob("part_*/*")]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+# ---------------------------------------------------------------------- what is written
+
+
+def test_packed_documents_are_one_stream(tmp_path: Path) -> None:
+    told = converted(topics_file(tmp_path / "a.jsonl"), "--out", tmp_path / "out", "--length", 64)
+    stream = [token for text in TOPICS for token in [*text.encode(), END]]
+    rows = samples(tmp_path / "out")
+    assert all(row["tokens"].dtype == np.uint16 for row in rows)
+    written = np.concatenate([row["tokens"] for row in rows]).tolist()
+    assert written == stream[: len(stream) // 64 * 64]
+    assert told["documents"] == len(TOPICS) and told["tokens"] == len(stream)
+    assert told["samples"] == len(rows) and told["tokens_written"] == len(written)
+
+
+@pytest.mark.parametrize("part_mb", [0.005, 1])
+def test_parts_of_any_size_lose_less_than_a_sequence_each(tmp_path: Path, part_mb: float) -> None:
+    path = topics_file(tmp_path / "a.jsonl")
+    arguments = ["--length", 32, "--part-mb", part_mb, "--jobs", 1]
+    told = converted(path, "--out", tmp_path / "out", *arguments)
+    parts = len(list((tmp_path / "out").glob("part_*")))
+    assert told["documents"] == len(TOPICS)
+    assert told["tokens"] == sum(len(text.encode()) + 1 for text in TOPICS)
+    assert 0 <= told["tokens"] - told["tokens_written"] < 32 * parts
+
+
+def test_plain_text_is_one_document_in_however_many_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(TOPICS))
+    arguments = ["--length", 16, "--part-mb", 0.005, "--jobs", 1]
+    told = converted(path, "--out", tmp_path / "out", *arguments)
+    assert told["documents"] == 1
+    assert told["tokens"] == len(path.read_bytes()) + 1
+    whole = converted(path, "--out", tmp_path / "padded", "--pad", *arguments)
+    assert (whole["documents"], whole["samples"], whole["documents_cut"]) == (1, 1, 1)
+    row = samples(tmp_path / "padded")[0]
+    assert bytes(row["tokens"].astype(np.uint8)) == path.read_bytes()[:16]
+
+
+def test_padded_documents_are_a_sequence_each(tmp_path: Path) -> None:
+    told_texts = ["short", "a text that is too long for one", ""]
+    path = lines_file(tmp_path / "a.jsonl", [{"body": text} for text in told_texts])
+    told = converted(path, "--out", tmp_path / "out", "--pad", "--length", 12, "--text-key", "body")
+    rows = [row["tokens"].tolist() for row in samples(tmp_path / "out")]
+    assert rows == [[*b"short", END], [*b"a text that "], [END]]
+    assert told["documents_cut"] == 1 and told["tokens_written"] == 6 + 12 + 1
+
+
+def test_a_response_is_learned_and_its_prompt_is_not(tmp_path: Path) -> None:
+    rows = [
+        {"q": "What?", "a": "That."},
+        {"q": "", "a": "Without."},
+        {"q": "A prompt that is too long", "a": "for any answer"},
+    ]
+    told = converted(
+        lines_file(tmp_path / "a.jsonl", rows),
+        *("--out", tmp_path / "out", "--length", 16),
+        *("--prompt-key", "q", "--response-key", "a"),
+    )
+    assert (told["samples"], told["documents_dropped"]) == (2, 1)
+    dataset = TokenSequences(local=str(tmp_path / "out"), length=16, batch_size=1, shuffle=False)
+    first, second = dataset[0], dataset[1]
+    answer = [*b"That.", END]
+    assert first["input_ids"].tolist() == [*b"What?", *answer, *[0] * 5]
+    assert first["labels"].tolist() == [-100] * 5 + answer + [-100] * 5
+    assert first["attention_mask"].tolist() == [1] * 11 + [0] * 5
+    assert second["labels"].tolist() == [*b"Without.", END] + [-100] * 7
+    dataset = TokenSequences(local=str(tmp_path / "out"), length=8, pad_id=9, batch_size=1)
+    assert dataset[0]["labels"].tolist() == [-100] * 5 + answer[:3]
+
+
+def test_packed_sequences_are_learned_whole(tmp_path: Path) -> None:
+    converted(topics_file(tmp_path / "a.jsonl"), "--out", tmp_path / "out", "--length", 24)
+    dataset = TokenSequences(local=str(tmp_path / "out"), length=24, batch_size=1)
+    sample = dataset[3]
+    assert sample["labels"].tolist() == sample["input_ids"].tolist()
+    assert sample["attention_mask"].all()
+
+
+@pytest.mark.parametrize("saved_as", ["file", "folder"])
+def test_a_tokenizer_of_ones_own(tmp_path: Path, saved_as: str) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>", "<other>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(TOPICS, trainer)
+    place = tmp_path / "tokenizer.json"
+    tokenizer.save(str(place))
+    if saved_as == "folder":
+        place = tmp_path / "folder"
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, eos_token="<|endoftext|>"
+        ).save_pretrained(str(place))
+    path = topics_file(tmp_path / "a.jsonl")
+    told = converted(path, "--out", tmp_path / "out", "--tokenizer", place, "--length", 32)
+    assert told["vocabulary"] == 400
+    stream = [token for text in TOPICS for token in [*tokenizer.encode(text).ids, 0]]
+    written = np.concatenate([row["tokens"] for row in samples(tmp_path / "out")]).tolist()
+    assert written == stream[: len(written)] and len(stream) - len(written) < 32
+    end = converted(
+        *(path, "--out", tmp_path / "end", "--tokenizer", place, "--end-token", "<other>"),
+        *("--pad", "--length", 10**6),
+    )
+    assert end["samples"] == len(TOPICS)
+    assert samples(tmp_path / "end")[0]["tokens"][-1] == 1
+    result = convert(
+        *(path, "--out", tmp_path / "no", "--tokenizer", place, "--end-token", "<none>")
+    )
+    assert "has not the token '<none>': name one of its own with --end-token" in result.output
+
+
+# ---------------------------------------------------------------------- stopped, and again
+
+
+def test_a_conversion_that_is_killed_goes_on(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = [{"text": "".join(rng.choices("abc \n", k=400))} for _ in range(3000)]
+    path = lines_file(tmp_path / "a.jsonl", rows)
+    arguments = ["--length", "64", "--part-mb", "0.1", "--jobs", "1"]
+    converted(path, "--out", tmp_path / "whole", *arguments)
+    out = tmp_path / "killed"
+    killed = subprocess.Popen(
+        [sys.executable, TOOL, path, "--out", out, *arguments],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not list(out.glob("part_?????")):
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = {folder: folder.stat().st_mtime_ns for folder in out.glob("part_?????")}
+    assert 0 < len(done) < 12 and not (out / "index.json").exists()
+    converted(path, "--out", out, *arguments[:-2], "--jobs", "2")
+    assert shards(out) == shards(tmp_path / "whole")
+    assert all(folder.stat().st_mtime_ns == then for folder, then in done.items())
+
+
+def test_given_again_it_has_nothing_to_do(tmp_path: Path) -> None:
+    path = topics_file(tmp_path / "a.jsonl")
+    first = converted(path, "--out", tmp_path / "out")
+    before = (tmp_path / "out" / "index.json").stat().st_mtime_ns
+    assert converted(path, "--out", tmp_path / "out") == first
+    assert (tmp_path / "out" / "index.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (["--length", "100"], "length=512, and now it is 100"),
+        (["--pad"], "pad=False, and now it is True"),
+        (["--shard-mb", "1"], "shard_bytes=67108864, and now it is 1048576"),
+    ],
+)
+def test_another_conversion_does_not_go_into_the_same_folder(
+    tmp_path: Path, other: list[str], message: str
+) -> None:
+    path = topics_file(tmp_path / "a.jsonl")
+    converted(path, "--out", tmp_path / "out")
+    before = shards(tmp_path / "out")
+    result = convert(path, "--out", tmp_path / "out", *other)
+    assert result.exit_code == 1
+    assert f"was begun with {message}: give another --out" in result.output.replace("\n", " ")
+    assert shards(tmp_path / "out") == before
+
+
+def test_inputs_that_changed_are_noticed(tmp_path: Path) -> None:
+    path = topics_file(tmp_path / "a.jsonl")
+    converted(path, "--out", tmp_path / "out")
+    path.write_text(path.read_text() + '{"text": "more"}\n')
+    result = convert(path, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "was begun with inputs=" in result.output
+
+
+def test_what_is_there_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    result = convert(topics_file(tmp_path / "a.jsonl"), "--out", tmp_path)
+    assert result.exit_code == 1 and "holds something else" in result.output
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["a.jsonl", "notes.txt"]
+
+
+# ---------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "fine"}\n{"text": ', "the line at byte 17: it is not JSON"),
+        (b'["a"]\n', "the line at byte 0: it is a list, not an object"),
+        (b'{"txt": "a"}\n', "'text' should be a text but is not there; the line has ['txt']"),
+        (b'{"text": 3}\n', "'text' should be a text but is a int"),
+        (b'{"text": "\xff"}\n', "the line at byte 0: it is not UTF-8"),
+        (b"", "the inputs are empty"),
+        (b'{"text": "a"}\n', "not one whole sequence in the inputs: give a smaller --length"),
+    ],
+)
+def test_bad_inputs_are_told(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    result = convert(tmp_path / "a.jsonl", "--out", tmp_path / "out")
+    assert result.exit_code in (1, 2)
+    assert message in result.output.replace("\n", " ")
+    assert not (tmp_path / "out" / "index.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tokenizer", "gpt2"], "'gpt2' cannot be read"),
+        (["--prompt-key", "q"], "--prompt-key needs --response-key"),
+        (["--length", "1"], "1 is not in the range x>=2"),
+    ],
+)
+def test_bad_arguments_are_told(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = convert(topics_file(tmp_path / "a.jsonl"), "--out", tmp_path / "out", *arguments)
+    assert result.exit_code in (1, 2) and message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_responses_come_from_lines_of_json(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    result = convert(tmp_path / "a.txt", "--out", tmp_path / "out", "--response-key", "a")
+    assert "read from .jsonl files only" in result.output
+
+
+@pytest.mark.parametrize(("name", "value"), [("length", 1), ("pad_id", -1)])
+def test_sequences_of_a_recipe_check_their_numbers(tmp_path: Path, name: str, value: int) -> None:
+    arguments = {"local": str(tmp_path), "length": 8, name: value}
+    with pytest.raises(RecipeError, match=f"{name}={value} is too small"):
+        DATASETS.build("dataset", "token_sequences", arguments)

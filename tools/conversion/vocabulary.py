@@ -1,0 +1,111 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""From text to token ids, with a tokenizer that is on the machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+# What tokenizers call the token that ends a document, most usual first.
+_ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "[SEP]")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer.
+
+    Attributes:
+        size (int): Ids are below this.
+        end (int): Id of the token that ends a document.
+        encode (Callable[[Sequence[str]], list[list[int]]]): Texts to ids, without special tokens.
+        digest (str): Of the files that it is from: another one gives other shards.
+    """
+
+    size: int
+    end: int
+    encode: Callable[[Sequence[str]], list[list[int]]]
+    digest: str
+
+    @property
+    def dtype(self) -> str:
+        """The smallest type of NumPy's that holds all ids."""
+        return "uint16" if self.size <= 1 << 16 else "uint32"
+
+
+def load_vocabulary(name: str, end_token: str | None = None) -> Vocabulary:
+    """A tokenizer by its name; nothing is downloaded.
+
+    Args:
+        name (str): ``bytes`` (each byte of UTF-8 is a token, 256 ends a document), a
+            ``tokenizer.json`` of the library ``tokenizers``, or a folder in which Hugging Face's
+            ``AutoTokenizer`` finds one.
+        end_token (str | None): The token that ends a document. Default: the tokenizer's own, or
+            one of the usual ones.
+
+    Raises:
+        click.ClickException: It is not there, or has no such token.
+    """
+    if name == "bytes":
+        return Vocabulary(257, 256, lambda texts: [list(t.encode()) for t in texts], "bytes")
+    path = Path(name)
+    try:
+        return _of_folder(path, end_token) if path.is_dir() else _of_file(path, end_token)
+    except click.ClickException:
+        raise
+    except Exception as error:  # the libraries raise all sorts
+        raise click.ClickException(
+            f"--tokenizer {name!r} cannot be read ({error}): give `bytes`, a tokenizer.json, or a "
+            "folder with a saved tokenizer; nothing is downloaded"
+        ) from error
+
+
+def _of_file(path: Path, end_token: str | None) -> Vocabulary:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(path.read_text())
+    known = [end_token] if end_token is not None else [*_ENDS]
+    ends = [i for i in map(tokenizer.token_to_id, known) if i is not None]
+    if not ends:
+        raise _no_end(path, end_token)
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    return Vocabulary(tokenizer.get_vocab_size(), ends[0], encode, _digest([path]))
+
+
+def _of_folder(path: Path, end_token: str | None) -> Vocabulary:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    if end_token is None:
+        end = (
+            tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        )
+    else:
+        end = tokenizer.get_vocab().get(end_token)
+    if end is None:
+        raise _no_end(path, end_token)
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    return Vocabulary(len(tokenizer), int(end), encode, _digest(files))
+
+
+def _no_end(path: Path, end_token: str | None) -> click.ClickException:
+    which = f"the token {end_token!r}" if end_token else "a token that ends a document"
+    return click.ClickException(f"{path} has not {which}: name one of its own with --end-token")
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
