@@ -15,6 +15,7 @@ from digits_run import NUM_SAMPLES, Recorder, make_loader, make_map_loader, writ
 from torch import Tensor
 
 from composer_dataagent import DataAgent
+from composer_dataagent.algorithm import STATE_VERSION
 
 HALF = 102
 IGNORED = {"load_ignore_keys": ["state/algorithms"]}
@@ -114,7 +115,7 @@ def test_of_an_earlier_version(make_trainer: Any, save: Any, shards: str) -> Non
     checkpoint = torch.load(path, weights_only=False)
     checkpoint["state"]["algorithms"][0][1]["version"] = 1
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match="has version 1, this package reads version 4"):
+    with pytest.raises(ValueError, match=f"version 1, this package reads version {STATE_VERSION}"):
         make_trainer(DataAgent(), loader=make_loader(shards), load_path=path)
 
 

@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from composer.algorithms.factorize import FactorizedLinear, apply_factorization
 from composer.algorithms.squeeze_excite import apply_squeeze_excite
 from composer.algorithms.weight_standardization import apply_weight_standardization
@@ -271,20 +269,6 @@ def test_many_candidates_are_cut_to_the_last_ones() -> None:
 
 
 # ---------------------------------------------------------------------- wrappers
-
-
-@pytest.fixture
-def one_rank(tmp_path: Path) -> Iterator[None]:
-    """A process group of this process alone; a test that trained a recipe has left one."""
-    if dist.is_initialized():
-        assert dist.get_world_size() == 1
-        yield
-        return
-    dist.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
-    )
-    yield
-    dist.destroy_process_group()
 
 
 def step(model: nn.Module, logits: Tensor) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from composer.models import HuggingFaceModel
 from language_models import LANGUAGE_MODELS, LanguageModel, gpt2, token_batch, wrapped
 from torch import Tensor, nn
@@ -95,17 +94,14 @@ def test_a_loss_in_half_precision_tells_nothing() -> None:
     assert torch.equal(detect_signals(model)(bare, batch).loss, expected.loss)
 
 
+@pytest.mark.usefixtures("one_rank")
 def test_inside_of_wrappers() -> None:
     model = wrapped(LANGUAGE_MODELS["gpt2"])
     batch = token_batch(LANGUAGE_MODELS["gpt2"])
     outputs = SimpleNamespace(logits=model(batch).logits, loss=None)
     expected = detect_signals(model)(outputs, batch)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore
-    try:
-        inside = DistributedDataParallel(model)
-        assert torch.equal(detect_signals(inside)(outputs, batch).loss, expected.loss)
-    finally:
-        dist.destroy_process_group()
+    inside = DistributedDataParallel(model)
+    assert torch.equal(detect_signals(inside)(outputs, batch).loss, expected.loss)
 
 
 def test_some_of_the_tokens() -> None:
