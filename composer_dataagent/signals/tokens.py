@@ -88,7 +88,6 @@ def token_signals(
         logits, labels = logits[:, :-1], labels[:, 1:]
     vocabulary = logits.shape[2]
     counts = (labels >= 0) & (labels < vocabulary)
-    row_signals = _compiled() if options.compile else _row_signals
     if options.max_tokens is not None and options.max_tokens < labels.shape[1]:
         positions, kept = _evenly_spaced(counts, options.max_tokens)
         labels, counts = labels.gather(1, positions), kept
@@ -96,29 +95,46 @@ def token_signals(
     else:
         chunks = _chunks(logits, whole=options.compile)
     targets = labels.masked_fill(~counts, 0).flatten()
-    parts, start = [], 0
+    read = _compiled() if options.compile else _with_buffers(logits)
+    columns = torch.empty(2, len(targets), device=logits.device)
+    start = 0
     for rows in chunks:
-        parts.append(row_signals(rows, targets[start : start + len(rows)]))
+        part = slice(start, start + len(rows))
+        columns[0, part], columns[1, part] = read(rows, targets[part])
         start += len(rows)
     loss, entropy = (
         # Not a product with the mask: a token that does not count may hold NaN.
-        torch.where(counts, torch.cat(column).view_as(counts), 0.0).sum(dim=1)
-        / counts.sum(dim=1).clamp(min=1)
-        for column in zip(*parts, strict=True)
+        torch.where(counts, column.view_as(counts), 0.0).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
+        for column in columns
     )
     return Signals(loss=loss, entropy=(entropy / math.log(vocabulary)).clamp(0.0, 1.0))
 
 
-def _row_signals(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy and entropy in nats of each token, ``[N, V]`` and ``[N]`` to two ``[N]``."""
-    shifted = logits.float() - logits.amax(dim=1, keepdim=True)
+def _row_signals(
+    logits: Tensor, targets: Tensor, buffers: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy and entropy in nats of each token, ``[N, V]`` and ``[N]`` to two ``[N]``.
+
+    ``buffers`` ``[2, N or more, V]`` float32 is used again and again: of memory that is new to each
+    chunk, the system clears every page, and the heap is left full of holes.
+    """
+    first, second = (None, None) if buffers is None else buffers[:, : len(logits)]
+    if logits.dtype != torch.float32:
+        logits = logits.float() if first is None else first.copy_(logits)
+    shifted = torch.sub(logits, logits.amax(dim=1, keepdim=True), out=first)
     target = shifted.gather(1, targets.unsqueeze(1)).squeeze(1)
     # A token that is impossible has no part in a sum of p log p.
     shifted = shifted.clamp_(min=LOG_ZERO)
-    weight = shifted.exp()
+    weight = torch.exp(shifted, out=second)
     total = weight.sum(dim=1)
     log_total = total.log()
     return log_total - target, log_total - weight.mul_(shifted).sum(dim=1) / total
+
+
+def _with_buffers(logits: Tensor) -> RowSignals:
+    rows = min(_rows_per_chunk(logits), logits.shape[:2].numel())
+    buffers = torch.empty(2, rows, logits.shape[2], device=logits.device)
+    return functools.partial(_row_signals, buffers=buffers)
 
 
 @functools.cache
