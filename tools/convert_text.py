@@ -11,8 +11,9 @@
 
 INPUTS are plain text (each file is one document) or JSON lines (.jsonl: each line is one). By
 default documents follow one another, each with a token that ends it, and are cut into sequences of
---length tokens. --pad makes a sequence of each document instead. With --response-key a sequence is
-a prompt and a response, and training is on the response only.
+--length tokens; what is left after each --part-mb of inputs is dropped. --pad makes a sequence of
+each document instead. With --response-key a sequence is a prompt and a response, and training is on
+the response only.
 
 Stopped, it goes on where it was when the same command is given again: what was done is kept, part
 by part. In a recipe, the data are {name: token_sequences, local: data/corpus, length: 512}.
@@ -28,21 +29,22 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
-from conversion.documents import Part, is_lines, lines_of, parts_of, values_of
+from conversion.documents import Part, Span, is_lines, lines_of, parts_of, size_of, values_of
 from conversion.sequences import Counts, Sample, one_each, packed
 from conversion.vocabulary import Vocabulary, load_vocabulary
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from streaming import MDSWriter
+from streaming.base.compression import get_compressions, is_compression
 
-SETTINGS, COUNTS = "conversion.json", "counts.json"
+SETTINGS, WRITING, COUNTS = "conversion.json", "conversion.writing", "counts.json"
 # Lines that go to the tokenizer at once.
 AT_ONCE = 256
 
@@ -113,6 +115,15 @@ def main(
         raise click.UsageError("--prompt-key needs --response-key: what is to be learned")
     if conversion.response_key is not None and not all(map(is_lines, inputs)):
         raise click.UsageError("prompts and responses are read from .jsonl files only")
+    if len({path.resolve() for path in inputs}) < len(inputs):
+        raise click.UsageError("an input is given twice")
+    for path in inputs:
+        if path.suffix.lower() == ".json":
+            raise click.UsageError(f"{path}: give JSON lines (.jsonl), one object in each line")
+    if conversion.compression is not None and not is_compression(conversion.compression):
+        raise click.UsageError(
+            f"--compression {conversion.compression!r} is not one of {sorted(get_compressions())}"
+        )
     vocabulary = load_vocabulary(conversion.tokenizer, conversion.end_token)
     parts = parts_of(inputs, int(part_mb * 2**20), not conversion.one_each)
     if not parts:
@@ -120,7 +131,9 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     with _alone_in(out):
         _take_up(out, _settings(conversion, vocabulary, inputs, part_mb))
-        if not (out / "index.json").exists():
+        whole = all(_folder(out, i).exists() for i in range(len(parts)))
+        if not (whole and (out / "index.json").exists()):
+            (out / "index.json").unlink(missing_ok=True)
             _convert(conversion, parts, out, jobs)
             _merge(out, len(parts))
     total = sum(
@@ -129,6 +142,13 @@ def main(
     )
     for name, count in total.as_dict().items():
         click.echo(f"{name.replace('_', ' '):18} {count:15,}")
+    left = total.tokens - total.tokens_written
+    if not conversion.one_each and left > 0.01 * total.tokens:
+        click.echo(
+            f"{left:,} tokens at the ends of {len(parts)} parts of the inputs fill no sequence: a "
+            "larger --part-mb or a smaller --length would keep more",
+            err=True,
+        )
     click.echo(json.dumps({"out": str(out), "vocabulary": vocabulary.size, **total.as_dict()}))
 
 
@@ -161,17 +181,25 @@ def _alone_in(out: Path) -> Iterator[None]:
 def _take_up(out: Path, settings: dict[str, Any]) -> None:
     """Go on in a folder of the same conversion; refuse any other."""
     kept = out / SETTINGS
-    if kept.exists():
-        then = json.loads(kept.read_text())
-        for name in sorted(then.keys() | settings.keys()):
-            if then.get(name) != settings.get(name):
-                raise click.ClickException(
-                    f"{out} was begun with {name}={then.get(name)!r}, and now it is "
-                    f"{settings.get(name)!r}: give another --out, or remove the folder"
-                )
-        return
-    if [path for path in out.iterdir() if path.name != ".lock"]:
+    try:
+        then = json.loads(kept.read_text()) if kept.exists() else None
+    except ValueError as error:
+        raise click.ClickException(f"{kept} is damaged: remove {out}, and convert again") from error
+    if then is None and [p for p in out.iterdir() if p.name not in (".lock", WRITING)]:
         raise click.ClickException(f"{out} holds something else: give an empty or new --out")
+    if then is not None and any(out.glob("part_?????")):
+        for name in sorted(then.keys() | settings.keys()):
+            before, now = then.get(name), settings.get(name)
+            if name == "inputs" and isinstance(before, list) and len(before) == len(settings[name]):
+                before, now = next(
+                    ((a, b) for a, b in zip(before, settings[name], strict=True) if a != b),
+                    (None, None),
+                )
+            if before != now:
+                raise click.ClickException(
+                    f"{out} was begun with {name}={before!r}, and now it is {now!r}: give another "
+                    "--out, or remove the folder"
+                )
     _write(kept, settings)
 
 
@@ -180,11 +208,11 @@ def _convert(conversion: Conversion, parts: list[Part], out: Path, jobs: int) ->
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     console = Console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task("tokens", total=sum(part.stop - part.start for part in parts))
+        task = progress.add_task("tokens", total=sum(map(size_of, parts)))
         for i in {*range(len(parts))} - {*todo}:
-            progress.advance(task, parts[i].stop - parts[i].start)
+            progress.advance(task, size_of(parts[i]))
         for part in _converted(conversion, {_folder(out, i): parts[i] for i in todo}, jobs):
-            progress.advance(task, part.stop - part.start)
+            progress.advance(task, size_of(part))
 
 
 def _converted(conversion: Conversion, todo: dict[Path, Part], jobs: int) -> Iterator[Part]:
@@ -214,7 +242,7 @@ def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
 
     Args:
         conversion (Conversion): What is asked for.
-        part (Part): Of an input.
+        part (Part): Of the inputs.
         folder (Path): Not there yet.
 
     Raises:
@@ -222,7 +250,9 @@ def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
     """
     vocabulary, counts = _vocabulary(conversion.tokenizer, conversion.end_token), Counts()
     length, dtype = conversion.length, vocabulary.dtype
-    documents = _documents(conversion, part, vocabulary, counts)
+    documents = chain.from_iterable(
+        _documents(conversion, span, vocabulary, counts) for span in part
+    )
     samples: Iterator[Sample]
     if conversion.one_each:
         columns = {"tokens": f"ndarray:{dtype}", "prompt": "int"}
@@ -252,17 +282,17 @@ def _vocabulary(name: str, end_token: str | None) -> Vocabulary:
 
 
 def _documents(
-    conversion: Conversion, part: Part, vocabulary: Vocabulary, counts: Counts
+    conversion: Conversion, span: Span, vocabulary: Vocabulary, counts: Counts
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Prompt and rest of each document; of a plain text that is packed, line by line."""
-    end, lines = [vocabulary.end], lines_of(part)
-    if is_lines(part.path):
+    """Prompt and rest of each document; of a plain text that is packed, many lines at a time."""
+    end, lines = [vocabulary.end], lines_of(span)
+    if is_lines(span.path):
         keys = [conversion.text_key]
         if conversion.response_key is not None:
             keys = [key for key in (conversion.prompt_key, conversion.response_key) if key]
         while some := list(islice(lines, AT_ONCE)):
             texts = [
-                values_of(line, keys, f"{part.path}, the line at byte {at}")
+                values_of(line, keys, f"{span.path}, the line at byte {at}")
                 for at, line in some
                 if line.strip()
             ]
@@ -278,8 +308,9 @@ def _documents(
         yield [], vocabulary.encode(["".join(line for _, line in lines)])[0] + end
         return
     while some := list(islice(lines, AT_ONCE)):
-        yield from (([], tokens) for tokens in vocabulary.encode([line for _, line in some]))
-    if part.ends_file:
+        # Together, because some tokenizers begin each text with a token of its own.
+        yield [], vocabulary.encode(["".join(line for _, line in some)])[0]
+    if span.ends_file:
         counts.documents += 1
         yield [], end
 
@@ -298,6 +329,8 @@ def _merge(out: Path, parts: int) -> None:
                     shard[kind]["basename"] = f"{folder.name}/{shard[kind]['basename']}"
             merged.append(shard)
     if not merged:
+        for i in range(parts):  # of no use to other settings, either
+            shutil.rmtree(_folder(out, i))
         raise click.ClickException(
             "there is not one whole sequence in the inputs: give a smaller --length, or --pad"
         )

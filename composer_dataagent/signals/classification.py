@@ -156,3 +156,5 @@ def _check_shapes(logits: Tensor, targets: Tensor) -> None:
         raise ValueError(f"Classification needs targets [B] or [B, C] to match the logits, {got}")
     if hard and (targets.is_floating_point() or targets.is_complex()):
         raise ValueError(f"Targets of shape [B] must be integer class labels, {got}")
+    if not hard and not targets.is_floating_point():
+        raise ValueError(f"Targets of shape [B, C] must be floating point probabilities, {got}")

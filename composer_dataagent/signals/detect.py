@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from composer_dataagent.signals.classification import Signals, classification_signals
+from composer_dataagent.signals.huggingface import huggingface_model
 from composer_dataagent.signals.shift import is_shifted
 from composer_dataagent.signals.tokens import TokenOptions, token_signals
 
@@ -58,13 +59,17 @@ def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) 
     """
     inner = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
     name = type(inner).__name__
-    shifted: bool | None = None
+    hugging_face = huggingface_model(model)
+    found: bool | None = None
 
     def of_tokens(outputs: Any, logits: Tensor, labels: Tensor) -> Signals:
-        nonlocal shifted
+        nonlocal found
+        shifted = found
         if shifted is None and labels.shape == logits.shape[:2]:
-            shifted = is_shifted(model, outputs, logits, labels)
-            if shifted is None:
+            shifted, for_good = is_shifted(model, outputs, logits, labels)
+            if for_good:
+                found = shifted
+            if shifted is None and for_good:
                 raise ValueError(
                     f"neither a loss among the outputs nor the model's class tells whether labels "
                     f"{list(labels.shape)} of logits {list(logits.shape)} are those of the next "
@@ -90,6 +95,10 @@ def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) 
         try:
             if logits.dim() == 3:
                 return of_tokens(outputs, logits, targets)
+            # Hugging Face's models find it out at their first forward pass, if it is not given.
+            problem = getattr(getattr(hugging_face, "config", None), "problem_type", None)
+            if problem in ("multi_label_classification", "regression"):
+                raise ValueError(f"its problem_type is {problem!r}, not one label per sample")
             return classification_signals(logits, targets)
         except ValueError as error:
             raise ValueError(

@@ -219,10 +219,10 @@ def _mean_of_real(features: Tensor, real: Tensor | None) -> Tensor:
     """``[B, T, F]`` to float32 ``[B, F]``; 0 where no token is real."""
     if real is None:
         return features.mean(dim=1, dtype=torch.float32)
-    weight = real.to(features.dtype)
-    # As a product of matrices: no copy of the features, and padding may hold anything finite.
-    total = torch.bmm(weight.unsqueeze(1), features).squeeze(1).float()
-    return total / weight.float().sum(dim=1, keepdim=True).clamp(min=1)
+    weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+    # As a product of matrices: no copy of the features, and padding may hold anything finite. Of
+    # shares, not of ones: a sum could overflow half precision.
+    return torch.bmm(weight.to(features.dtype).unsqueeze(1), features).squeeze(1).float()
 
 
 def _num_classes(model: nn.Module | None) -> int | None:

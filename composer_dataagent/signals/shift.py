@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,9 @@ THIS_TOKEN = ("ForMaskedLM", "ForTokenClassification")
 DECODED = ("ForConditionalGeneration",)
 
 
-def is_shifted(model: nn.Module, outputs: Any, logits: Tensor, labels: Tensor) -> bool | None:
+def is_shifted(
+    model: nn.Module, outputs: Any, logits: Tensor, labels: Tensor
+) -> tuple[bool | None, bool]:
     """Whether labels are those of the next token; reads the model's own loss back, if it gives one.
 
     The class name alone does not tell: Bart's causal model, for one, does not shift. So where the
@@ -33,16 +36,19 @@ def is_shifted(model: nn.Module, outputs: Any, logits: Tensor, labels: Tensor) -
         labels (Tensor): ``[B, T]`` integer.
 
     Returns:
-        bool | None: None if neither tells.
+        tuple[bool | None, bool]: The answer, None if neither tells; and whether it holds for other
+        batches, too: of one without any label that counts, or with NaN, the loss says nothing.
     """
     named = _named(model)
     own = _loss_of(outputs)
     if own is None or own.element_size() < 4:
-        return named
+        return named, True
     distance = {s: abs(_mean_loss(logits, labels, s) - float(own)) for s in (False, True)}
+    if not all(map(math.isfinite, distance.values())):
+        return named, False
     if abs(distance[True] - distance[False]) <= 1e-6:
-        return named
-    return distance[True] < distance[False]
+        return named, named is not None
+    return distance[True] < distance[False], True
 
 
 def _mean_loss(logits: Tensor, labels: Tensor, shift: bool) -> float:

@@ -107,3 +107,11 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     ]:
         refused = compare(tmp_path, *arguments)
         assert refused.returncode in (1, 2) and message in " ".join(refused.stderr.split())
+
+
+def test_a_line_that_is_no_result_is_told(tmp_path: Path) -> None:
+    for line in ["garbage{", '{"a": 1}', "[1]"]:
+        (tmp_path / "results.jsonl").write_text(f"{line}\n")
+        told = compare(tmp_path, "--table")
+        assert told.returncode == 1 and "Traceback" not in told.stderr
+        assert "results.jsonl, line 1 is no result" in told.stderr.replace("\n", "")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,6 +183,42 @@ def test_a_tokenizer_of_ones_own(tmp_path: Path, saved_as: str) -> None:
     assert "has not the token '<none>': name one of its own with --end-token" in result.output
 
 
+def test_small_files_are_packed_together(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i:02}.txt" for i in range(20)]
+    for i, path in enumerate(paths):
+        path.write_text(TOPICS[0][:300] + str(i))
+    told = converted(*paths, "--out", tmp_path / "out", "--length", 512)
+    stream = [token for path in paths for token in [*path.read_bytes(), END]]
+    written = np.concatenate([row["tokens"] for row in samples(tmp_path / "out")]).tolist()
+    assert written == stream[: len(stream) // 512 * 512]
+    assert told["documents"] == 20 and len(list((tmp_path / "out").glob("part_*"))) == 1
+
+
+def test_what_fills_no_sequence_is_told(tmp_path: Path) -> None:
+    path = topics_file(tmp_path / "a.jsonl")
+    arguments = ["--length", 5000, "--part-mb", 0.01, "--jobs", 1]
+    result = convert(path, "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == 0 and "parts of the inputs fill no sequence" in result.stderr
+
+
+def test_what_a_tokenizer_was_saved_with_does_not_cut_texts(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "</s>": 1, "[PAD]": 2}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=9)
+    place = tmp_path / "tokenizer.json"
+    tokenizer.save(str(place))
+    path = lines_file(tmp_path / "a.jsonl", [{"text": "a a a a a"}, {"text": "a"}])
+    converted(path, "--out", tmp_path / "out", "--tokenizer", place, "--pad")
+    assert [row["tokens"].tolist() for row in samples(tmp_path / "out")] == [[0] * 5 + [1], [0, 1]]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfHello")
+    converted(tmp_path / "a.txt", "--out", tmp_path / "out", "--pad")
+    assert samples(tmp_path / "out")[0]["tokens"].tolist() == [*b"Hello", END]
+
+
 # ---------------------------------------------------------------------- stopped, and again
 
 
@@ -245,6 +282,31 @@ def test_inputs_that_changed_are_noticed(tmp_path: Path) -> None:
     assert result.exit_code == 1 and "was begun with inputs=" in result.output
 
 
+def test_a_part_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    path = topics_file(tmp_path / "a.jsonl")
+    converted(path, "--out", tmp_path / "out", "--part-mb", "0.01", "--jobs", "1")
+    before = shards(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "part_00001")
+    converted(path, "--out", tmp_path / "out", "--part-mb", "0.01", "--jobs", "1")
+    assert shards(tmp_path / "out") == before
+
+
+def test_damaged_settings_are_told(tmp_path: Path) -> None:
+    path = topics_file(tmp_path / "a.jsonl")
+    converted(path, "--out", tmp_path / "out")
+    (tmp_path / "out" / "conversion.json").write_text("{")
+    result = convert(path, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "conversion.json is damaged" in result.output
+
+
+def test_after_an_error_its_advice_can_be_followed(tmp_path: Path) -> None:
+    path = lines_file(tmp_path / "a.jsonl", [{"text": "a short one"}])
+    out = tmp_path / "out"
+    assert "give a smaller --length" in convert(path, "--out", out).output
+    assert "'body' should be a text" in convert(path, "--out", out, "--text-key", "body").output
+    assert converted(path, "--out", out, "--length", 4)["samples"] == 3
+
+
 def test_what_is_there_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     result = convert(topics_file(tmp_path / "a.jsonl"), "--out", tmp_path)
@@ -262,6 +324,7 @@ def test_what_is_there_is_not_touched(tmp_path: Path) -> None:
         (b'["a"]\n', "the line at byte 0: it is a list, not an object"),
         (b'{"txt": "a"}\n', "'text' should be a text but is not there; the line has ['txt']"),
         (b'{"text": 3}\n', "'text' should be a text but is a int"),
+        (b'{"text": "\\ud800"}\n', "the line at byte 0: 'text' has half of a surrogate pair"),
         (b'{"text": "\xff"}\n', "the line at byte 0: it is not UTF-8"),
         (b"", "the inputs are empty"),
         (b'{"text": "a"}\n', "not one whole sequence in the inputs: give a smaller --length"),
@@ -280,6 +343,8 @@ def test_bad_inputs_are_told(tmp_path: Path, content: bytes, message: str) -> No
     [
         (["--tokenizer", "gpt2"], "'gpt2' cannot be read"),
         (["--prompt-key", "q"], "--prompt-key needs --response-key"),
+        (["--compression", "foo"], "--compression 'foo' is not one of"),
+        (["--end-token", "x"], "--end-token is about other tokenizers"),
         (["--length", "1"], "1 is not in the range x>=2"),
     ],
 )
@@ -287,6 +352,12 @@ def test_bad_arguments_are_told(tmp_path: Path, arguments: list[str], message: s
     result = convert(topics_file(tmp_path / "a.jsonl"), "--out", tmp_path / "out", *arguments)
     assert result.exit_code in (1, 2) and message in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_inputs_that_are_refused(tmp_path: Path) -> None:
+    path = topics_file(tmp_path / "a.json")
+    assert "give JSON lines" in convert(path, "--out", tmp_path / "out").output
+    assert "given twice" in convert(path, path, "--out", tmp_path / "out").output
 
 
 def test_responses_come_from_lines_of_json(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from composer.models import HuggingFaceModel
 from language_models import LANGUAGE_MODELS, LanguageModel, gpt2, token_batch, wrapped
+from model_families import tiny_bert
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -94,6 +95,25 @@ def test_a_loss_in_half_precision_tells_nothing() -> None:
     assert torch.equal(detect_signals(model)(bare, batch).loss, expected.loss)
 
 
+@pytest.mark.parametrize("first", ["no labels", "nan"])
+@pytest.mark.parametrize("name", ["gpt2", "causal bart"])
+def test_a_first_batch_that_tells_nothing(name: str, first: str) -> None:
+    kind = LANGUAGE_MODELS[name]
+    model, batch = wrapped(kind), token_batch(kind)
+    outputs = model(batch)
+    expected = detect_signals(model)(outputs, batch)
+    signals = detect_signals(model)
+    if first == "nan":
+        broken = outputs.logits.detach().clone()
+        broken[1] = torch.nan
+        begun = signals(SimpleNamespace(logits=broken, loss=torch.tensor(torch.nan)), batch)
+        assert begun.nonfinite.tolist() == [False, True, False, False]
+    else:
+        nothing = {**batch, "labels": torch.full_like(batch["labels"], -100)}
+        assert not signals(model(nothing), nothing).loss.any()
+    assert torch.equal(signals(outputs, batch).loss, expected.loss)
+
+
 @pytest.mark.usefixtures("one_rank")
 def test_inside_of_wrappers() -> None:
     model = wrapped(LANGUAGE_MODELS["gpt2"])
@@ -142,7 +162,34 @@ def test_models_that_keep_their_logits_to_themselves_are_told_what_to_do() -> No
         detect_signals(OwnModel())(outputs, {"labels": torch.zeros(2, 5).long()})
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), "its problem_type is 'multi_label_cl"),
+        (torch.tensor([[1, 0, 1], [0, 1, 0]]), "must be floating point probabilities"),
+    ],
+    ids=["found out", "whole numbers"],
+)
+def test_several_labels_of_a_sample_are_refused(labels: Tensor, message: str) -> None:
+    model = HuggingFaceModel(tiny_bert(num_labels=3)).eval()
+    batch: dict[str, Tensor] = {"input_ids": torch.ones(2, 4).long()}
+    outputs = model(batch | ({"labels": labels} if labels.is_floating_point() else {}))
+    with pytest.raises(ValueError, match=f"from HuggingFaceModel: .*{message}"):
+        detect_signals(model)(outputs, batch | {"labels": labels})
+
+
 # ---------------------------------------------------------------------- features
+
+
+def test_long_sequences_do_not_overflow_half_precision() -> None:
+    head = nn.Linear(2, 2).half()
+    hook = FeatureHook(head)
+    hook.enable()
+    head(torch.full((1, 4096, 2), 40.0).half())
+    mask = torch.ones(1, 4096)
+    torch.testing.assert_close(
+        hook.take({"attention_mask": mask}), torch.full((1, 2), 40.0), rtol=1e-2, atol=0.0
+    )
 
 
 def test_features_are_the_mean_over_real_tokens(kind: LanguageModel) -> None:

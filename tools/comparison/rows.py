@@ -70,10 +70,32 @@ def row_of(run_dir: Path, train: Path, expected_samples: int) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a results file; none if it is not there."""
+    """All rows of a results file; none if it is not there.
+
+    Raises:
+        click.ClickException: A line is not one.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [
+        _row_of(line, f"{path}, line {number}")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+    ]
+
+
+def _row_of(line: str, place: str) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    try:
+        row = json.loads(line)
+        missing = {*KEY, "recipe", "accuracy"} - row.keys()
+    except (ValueError, AttributeError):
+        missing = {"JSON"}
+    if missing:
+        raise click.ClickException(
+            f"{place} is no result (it lacks {', '.join(sorted(missing))}): remove the line, and "
+            "its run is made again"
+        )
+    return row
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:

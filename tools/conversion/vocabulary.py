@@ -14,6 +14,9 @@ import click
 # What tokenizers call the token that ends a document, most usual first.
 _ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "[SEP]")
 
+# What a folder keeps a tokenizer in.
+_FILES = ("*token*", "vocab*", "merges*", "*.model")
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -51,6 +54,8 @@ def load_vocabulary(name: str, end_token: str | None = None) -> Vocabulary:
         click.ClickException: It is not there, or has no such token.
     """
     if name == "bytes":
+        if end_token is not None:
+            raise click.ClickException("--end-token is about other tokenizers than `bytes`")
         return Vocabulary(257, 256, lambda texts: [list(t.encode()) for t in texts], "bytes")
     path = Path(name)
     try:
@@ -59,8 +64,8 @@ def load_vocabulary(name: str, end_token: str | None = None) -> Vocabulary:
         raise
     except Exception as error:  # the libraries raise all sorts
         raise click.ClickException(
-            f"--tokenizer {name!r} cannot be read ({error}): give `bytes`, a tokenizer.json, or a "
-            "folder with a saved tokenizer; nothing is downloaded"
+            f"--tokenizer {name!r} cannot be read: give `bytes`, a tokenizer.json, or a folder "
+            f"with a saved tokenizer; nothing is downloaded ({str(error)[:200]})"
         ) from error
 
 
@@ -68,6 +73,9 @@ def _of_file(path: Path, end_token: str | None) -> Vocabulary:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(path.read_text())
+    # Both are often saved with a tokenizer, and would cut texts and fill them up.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     known = [end_token] if end_token is not None else [*_ENDS]
     ends = [i for i in map(tokenizer.token_to_id, known) if i is not None]
     if not ends:
@@ -93,9 +101,11 @@ def _of_folder(path: Path, end_token: str | None) -> Vocabulary:
         raise _no_end(path, end_token)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
-        return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        arguments = {"add_special_tokens": False, "truncation": False, "padding": False}
+        return tokenizer(list(texts), **arguments, verbose=False)["input_ids"]
 
-    files = sorted(file for file in path.iterdir() if file.is_file())
+    # Not the model's weights, which often are beside it.
+    files = sorted({file for pattern in _FILES for file in path.glob(pattern)})
     return Vocabulary(len(tokenizer), int(end), encode, _digest(files))
 
 
