@@ -40,6 +40,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from composer_dataagent.recipes import RecipeError
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -82,7 +84,7 @@ class Names(click.ParamType):
         for name in names:
             if name not in self.known:
                 self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
-        return names
+        return tuple(dict.fromkeys(names))
 
 
 class Ratios(click.ParamType):
@@ -100,7 +102,7 @@ class Ratios(click.ParamType):
             self.fail(f"{value!r} is no list of numbers, for example 0.3,0.5", param, ctx)
         if not all(0 < ratio <= 1 for ratio in ratios):
             self.fail(f"{value!r}: a ratio is in (0, 1]", param, ctx)
-        return ratios
+        return tuple({f"{ratio:g}": ratio for ratio in ratios}.values())  # as folders name them
 
 
 @click.command(help=__doc__, context_settings={"max_content_width": 100, "show_default": True})
@@ -143,6 +145,9 @@ def main(
 ) -> None:
     """Prepare, run, show."""
     out = out or Path(__file__).parent / "results" / f"{preset}.jsonl"
+    if out.suffix != ".jsonl":
+        raise click.UsageError(f"--out {out} should end in .jsonl: tables go beside it")
+    folder = folder.resolve()
     if not only_table:
         of_preset = PRESETS[preset]
         todo = list(
@@ -158,7 +163,14 @@ def main(
             prepare_all(todo, folder, fashion)
             if only_prepare:
                 return
-            run_all(missing(todo, out, folder), out, folder, jobs)
+            left = missing(todo, out, folder)
+            click.echo(f"{len(todo) - len(left)} of {len(todo)} runs are in {out}", err=True)
+            try:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.touch()  # now, not after the first run
+                run_all(left, out, folder, jobs)
+            except (RecipeError, OSError) as error:
+                raise click.ClickException(str(error)) from error
     rows = read_rows(out)
     if not rows:
         raise click.ClickException(f"{out} has no results yet")
@@ -176,7 +188,10 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         click.ClickException: Another one holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"--folder: {error}") from error
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(timeout=0)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write the reference texts that come with every Python (``help("for")``) as JSON lines.
 
-    python tools/write_topics.py --out data/topics
+    python tools/write_topics.py --out data/causal_lm
 
 Real English text without a download, half a megabyte: for yamls/causal_lm.yaml and tests. Every
 tenth topic is to evaluate on (eval.jsonl), the others are to train on (train.jsonl). They depend

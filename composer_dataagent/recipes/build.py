@@ -50,7 +50,7 @@ ALGORITHMS = Registry(
         **classes_of(composer.algorithms, Algorithm, _module_name),
     },
     # Functions and objects, which YAML has none of.
-    implied=("schedule", "signals", "layers"),
+    implied=("schedule", "layers"),
 )
 CALLBACKS = Registry("callback", classes_of(composer.callbacks, Callback, _module_name))
 LOGGERS = Registry(

@@ -93,6 +93,11 @@ def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) 
                 f"{_describe(batch)}. {HOW_TO}"
             )
         try:
+            if options is not None and options.given() and logits.dim() != 3:
+                raise ValueError(
+                    f"signals={options.given()} is about sequences of tokens, whose logits are "
+                    f"[B, T, V], and these are {list(logits.shape)}: leave it out"
+                )
             if logits.dim() == 3:
                 return of_tokens(outputs, logits, targets)
             # Hugging Face's models find it out at their first forward pass, if it is not given.

@@ -26,8 +26,8 @@ def is_shifted(
     """Whether labels are those of the next token; reads the model's own loss back, if it gives one.
 
     The class name alone does not tell: Bart's causal model, for one, does not shift. So where the
-    outputs have a ``loss`` in full precision, the reading whose mean is nearest to it is right, and
-    the name decides only where there is none (llm-foundry's models) or both are as near.
+    outputs have a ``loss``, the reading is right whose mean is that loss. The name decides where
+    there is none (llm-foundry's models), or where it has other terms, too (a mixture of experts').
 
     Args:
         model (nn.Module): Whatever the trainer has.
@@ -39,16 +39,17 @@ def is_shifted(
         tuple[bool | None, bool]: The answer, None if neither tells; and whether it holds for other
         batches, too: of one without any label that counts, or with NaN, the loss says nothing.
     """
-    named = _named(model)
-    own = _loss_of(outputs)
-    if own is None or own.element_size() < 4:
+    named, own = _named(model), _loss_of(outputs)
+    if own is None:
         return named, True
-    distance = {s: abs(_mean_loss(logits, labels, s) - float(own)) for s in (False, True)}
-    if not all(map(math.isfinite, distance.values())):
+    means = {shift: _mean_loss(logits, labels, shift) for shift in (False, True)}
+    if not all(map(math.isfinite, (float(own), *means.values()))):
         return named, False
-    if abs(distance[True] - distance[False]) <= 1e-6:
-        return named, named is not None
-    return distance[True] < distance[False], True
+    rounding = (1e-4 if own.element_size() >= 4 else 1e-2) * abs(float(own))
+    near = [shift for shift, mean in means.items() if abs(mean - float(own)) <= rounding]
+    if len(near) == 1:
+        return near[0], True
+    return named, not near  # of a young model, both may be near
 
 
 def _mean_loss(logits: Tensor, labels: Tensor, shift: bool) -> float:

@@ -86,6 +86,9 @@ def token_signals(
     _check_shapes(logits, labels)
     if shift:
         logits, labels = logits[:, :-1], labels[:, 1:]
+    if not labels.numel():
+        nothing = logits.new_zeros(len(labels), dtype=torch.float32)
+        return Signals(loss=nothing, entropy=nothing)
     vocabulary = logits.shape[2]
     counts = (labels >= 0) & (labels < vocabulary)
     if options.max_tokens is not None and options.max_tokens < labels.shape[1]:

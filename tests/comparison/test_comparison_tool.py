@@ -44,7 +44,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     what = ["--conditions", "noise40", "--selectors", "short,random,data_agent", "--seeds", "1"]
     first = subprocess.Popen(command(tmp_path, *what), env=environment(), start_new_session=True)
-    while not (tmp_path / "results.jsonl").exists():
+    results = tmp_path / "results.jsonl"
+    while not (results.exists() and results.read_text()):
         assert first.poll() is None
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
@@ -115,3 +116,17 @@ def test_a_line_that_is_no_result_is_told(tmp_path: Path) -> None:
         told = compare(tmp_path, "--table")
         assert told.returncode == 1 and "Traceback" not in told.stderr
         assert "results.jsonl, line 1 is no result" in told.stderr.replace("\n", "")
+
+
+def test_results_do_not_go_into_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "results.md"
+    table.write_text("mine")
+    told = subprocess.run(
+        [sys.executable, COMPARE, "--out", table, "--table"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+    assert told.returncode == 2 and "should end in .jsonl" in told.stderr
+    assert table.read_text() == "mine"

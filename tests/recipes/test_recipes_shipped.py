@@ -72,10 +72,15 @@ def test_the_causal_language_model_in_small(
         path = tmp_path / f"{split}.jsonl"
         path.write_text("".join(lines))
         result = CliRunner().invoke(
-            convert_text, [str(path), "--out", f"data/topics/{split}", "--length", "128"]
+            convert_text, [str(path), "--out", f"data/causal_lm/{split}", "--length", "128"]
         )
         assert result.exit_code == 0, result.output
-    small = ["model.n_embd=16", "trainer.max_duration=3ep", "trainer.progress_bar=false"]
+    small = [
+        "model.n_embd=16",
+        "trainer.max_duration=3ep",
+        "trainer.progress_bar=false",
+        "algorithms.data_agent={ratio: 0.5, signals: {max_tokens: 64}}",
+    ]
     train(load_recipe(YAMLS / "causal_lm.yaml", small))
     rows = read_run(tmp_path / "runs" / "causal_lm").rows
     full = rows[0]["selected"]

@@ -25,6 +25,7 @@ from composer_dataagent.signals import (
     detect_signals,
     find_head,
     has_decoder_of_its_own,
+    token_signals,
 )
 
 
@@ -84,15 +85,38 @@ def test_without_a_loss_among_the_outputs_the_class_tells(name: str) -> None:
     assert torch.equal(signals.loss, expected.loss)
 
 
-def test_a_loss_in_half_precision_tells_nothing() -> None:
+def test_a_loss_in_half_precision_tells_less() -> None:
     kind = LANGUAGE_MODELS["gpt2"]
     model, batch = wrapped(kind), token_batch(kind)
     outputs = model(batch)
     expected = detect_signals(model)(outputs, batch)
-    labels = batch["labels"].flatten()
-    misleading = F.cross_entropy(outputs.logits.flatten(0, 1), labels).bfloat16()
-    bare = SimpleNamespace(logits=outputs.logits, loss=misleading)
-    assert torch.equal(detect_signals(model)(bare, batch).loss, expected.loss)
+    for distance in (0.001, 0.009):  # both readings are near
+        half = SimpleNamespace(logits=outputs.logits, loss=outputs.loss * (1 + distance))
+        half.loss = half.loss.bfloat16()
+        assert torch.equal(detect_signals(model)(half, batch).loss, expected.loss)
+    bart = LANGUAGE_MODELS["causal bart"]
+    model, batch = wrapped(bart), token_batch(bart)
+    outputs = model(batch)
+    sharp = 20 * outputs.logits.detach()  # of a model that knows something
+    own = F.cross_entropy(sharp.flatten(0, 1), batch["labels"].flatten()).bfloat16()
+    signals = detect_signals(model)(SimpleNamespace(logits=sharp, loss=own), batch)
+    assert torch.equal(signals.loss, token_signals(sharp, batch["labels"]).loss)
+
+
+@pytest.mark.parametrize("extra", [0.01, 0.04, 1.0])
+def test_a_loss_with_other_terms_leaves_it_to_the_name(extra: float) -> None:
+    kind = LANGUAGE_MODELS["gpt2"]
+    model, batch = wrapped(kind), token_batch(kind)
+    outputs = model(batch)
+    expected = detect_signals(model)(outputs, batch)
+    more = SimpleNamespace(logits=outputs.logits, loss=outputs.loss + extra)
+    assert torch.equal(detect_signals(model)(more, batch).loss, expected.loss)
+
+
+def test_options_for_tokens_are_refused_beside_a_classifier() -> None:
+    signals = detect_signals(OwnModel(), TokenOptions(max_tokens=9))
+    with pytest.raises(ValueError, match=r"signals=.*max_tokens.* is about sequences of tokens"):
+        signals(torch.zeros(2, 3), (None, torch.zeros(2).long()))
 
 
 @pytest.mark.parametrize("first", ["no labels", "nan"])

@@ -115,6 +115,12 @@ def test_the_gradient_is_left_alone() -> None:
     assert torch.equal(logits, before)
 
 
+def test_sequences_of_one_token_have_no_next_one() -> None:
+    logits, labels = sequences(3, 1, 9, padded=0.0)
+    signals = token_signals(logits, labels, shift=True)
+    assert signals.loss.tolist() == signals.entropy.tolist() == [0.0] * 3
+
+
 def test_compiled_is_the_same() -> None:
     logits, labels = sequences(3, 40, 5000)
     options = TokenOptions(compile=True)

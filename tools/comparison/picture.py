@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from comparison.table import by_selector, difference_to, groups_of, with_mean
@@ -68,5 +69,6 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", linewidth=0.4)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    # Without a date, so that the same results make the same file.
-    figure.savefig(path, metadata={"Date": None})
+    # Without a date or random names, so that the same results make the same file.
+    with matplotlib.rc_context({"svg.hashsalt": "compare"}):
+        figure.savefig(path, metadata={"Date": None})
