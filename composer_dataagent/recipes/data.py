@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,11 +159,32 @@ def _one_job_at_a_time() -> Iterator[None]:
     if dist.get_local_rank() == 0:
         lock.acquire()
     try:
+        if dist.get_local_rank() == 0:
+            _remove_unfinished_shared_memory()
         collectives.barrier()  # the other ranks of the node look for the name, too
         yield
         collectives.barrier()
     finally:
         lock.release()
+
+
+def _remove_unfinished_shared_memory() -> None:
+    """Take away what a process left that was killed while it made a streaming dataset.
+
+    Streaming 0.13 (``base/shared/prefix.py``) makes shared memory, and gives it its size a moment
+    later. A process that was killed in between left it empty, and every later dataset of the
+    machine fails with ``cannot mmap an empty file``.
+    """
+
+    def empty() -> set[Path]:
+        found = Path("/dev/shm").glob("[0-9][0-9][0-9][0-9][0-9][0-9]_*")
+        return {path for path in found if path.exists() and path.stat().st_size == 0}
+
+    if unfinished := empty():
+        time.sleep(1.0)  # whoever lives is long done then
+        for path in unfinished & empty():
+            with contextlib.suppress(OSError):  # another user's
+                path.unlink()
 
 
 def _check_there(key: str, arguments: Mapping[str, Any]) -> None:

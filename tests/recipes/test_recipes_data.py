@@ -15,7 +15,8 @@ from sklearn.datasets import load_digits
 from streaming import MDSWriter, StreamingDataset
 
 from composer_dataagent.recipes import RecipeError
-from composer_dataagent.recipes.data import ImageClassification
+from composer_dataagent.recipes.config import LoaderConfig
+from composer_dataagent.recipes.data import ImageClassification, build_loader
 from composer_dataagent.recipes.digits import prepare_digits
 
 
@@ -58,6 +59,22 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RecipeError, match=r"file/digits cannot be written: .*Not a directory"):
         prepare_digits(tmp_path / "file" / "digits")
+
+
+def test_what_a_killed_process_left_half_made_is_no_obstacle(digits: Path) -> None:
+    memory = Path("/dev/shm")
+    free = next(n for n in range(10**6) if not [*memory.glob(f"{n:06}_*")])
+    left = memory / f"{free:06}_locals"
+    left.touch()
+    try:
+        # What streaming itself does about it.
+        with pytest.raises(ValueError, match="cannot mmap an empty file"):
+            StreamingDataset(local=str(digits / "eval"), batch_size=1)
+        dataset = {"name": "image_classification", "local": str(digits / "eval")}
+        config = LoaderConfig(dataset=dataset, batch_size=8)
+        assert len(build_loader("eval_loader", config, train=False, seed=0)) == 45
+    finally:
+        left.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
