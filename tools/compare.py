@@ -19,9 +19,8 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from comparison.runs import Job, fingerprint, jobs_of, plan, run_job
 from comparison.shards import is_prepared, prepare
 from comparison.sources import FASHION_FOLDER, SOURCES
 from comparison.table import best_rule, difference_to, groups_of, to_markdown, with_mean
-from filelock import FileLock, Timeout
+from folder_lock import held
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
@@ -159,7 +158,14 @@ def main(
                 range(seeds or of_preset.seeds),
             )
         )
-        with alone_in(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.ClickException(f"--folder: {error}") from error
+        busy = (
+            f"another compare.py works in {folder}: wait for it, or give another --folder and --out"
+        )
+        with held(folder / "lock", busy):
             prepare_all(todo, folder, fashion)
             if only_prepare:
                 return
@@ -179,30 +185,6 @@ def main(
     draw(rows, out.with_suffix(".svg"))
     Console().print(Markdown(text))
     print(json.dumps(summary(rows)))
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder: two comparisons would go on with each other's runs.
-
-    Raises:
-        click.ClickException: Another one holds it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise click.ClickException(f"--folder: {error}") from error
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise click.ClickException(
-            f"another compare.py works in {folder}: wait for it, or give another --folder and --out"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def prepare_all(jobs: Sequence[Job], folder: Path, fashion: Path) -> None:

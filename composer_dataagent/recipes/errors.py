@@ -24,3 +24,14 @@ def unknown(what: str, name: object, accepted: Sequence[str]) -> RecipeError:
     hint = f" Did you mean {close[0]!r}?" if close else ""
     choices = ", ".join(accepted) or "nothing"
     return RecipeError(f"{what} {name!r} is not known.{hint} Accepted: {choices}")
+
+
+def at_least(least: int, **numbers: int) -> None:
+    """Refuse arguments that are too small, by their names.
+
+    Raises:
+        ValueError: One is below ``least``.
+    """
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name}={number} is too small: give at least {least}")

@@ -7,6 +7,8 @@ from __future__ import annotations
 from composer.metrics.nlp import LanguageCrossEntropy, LanguagePerplexity
 from composer.models import HuggingFaceModel
 
+from composer_dataagent.recipes.errors import at_least
+
 
 def gpt2(
     vocab_size: int = 50257,
@@ -34,16 +36,8 @@ def gpt2(
     """
     from transformers import GPT2Config, GPT2LMHeadModel  # seconds
 
-    sizes = {
-        "vocab_size": vocab_size,
-        "n_positions": n_positions,
-        "n_layer": n_layer,
-        "n_head": n_head,
-        "n_embd": n_embd,
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}={size} is too small: give at least 1")
+    at_least(1, vocab_size=vocab_size, n_positions=n_positions, n_layer=n_layer)
+    at_least(1, n_head=n_head, n_embd=n_embd)
     if n_embd % n_head:
         raise ValueError(f"n_embd={n_embd} must be a multiple of n_head={n_head}")
     config = GPT2Config(

@@ -12,6 +12,8 @@ import torch
 from streaming import StreamingDataset
 from torch import Tensor
 
+from composer_dataagent.recipes.errors import at_least
+
 # A word, or any other visible character.
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -42,9 +44,8 @@ class TextClassification(StreamingDataset):
         vocabulary: int = 8192,
         **streaming: Any,
     ) -> None:
-        for name, value, least in (("length", length, 1), ("vocabulary", vocabulary, 2)):
-            if value < least:
-                raise ValueError(f"{name}={value} is too small: give at least {least}")
+        at_least(1, length=length)
+        at_least(2, vocabulary=vocabulary)
         super().__init__(**streaming)
         self.columns = (text, label)
         self.num_words = length  # `length` is streaming's own: how many samples there are

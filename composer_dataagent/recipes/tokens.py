@@ -10,6 +10,8 @@ import torch
 from streaming import StreamingDataset
 from torch import Tensor
 
+from composer_dataagent.recipes.errors import at_least
+
 IGNORED = -100  # the label of a token that is not learned
 
 
@@ -30,9 +32,8 @@ class TokenSequences(StreamingDataset):
     """
 
     def __init__(self, *, length: int, pad_id: int = 0, **streaming: Any) -> None:
-        for name, value, least in (("length", length, 2), ("pad_id", pad_id, 0)):
-            if value < least:
-                raise ValueError(f"{name}={value} is too small: give at least {least}")
+        at_least(2, length=length)
+        at_least(0, pad_id=pad_id)
         super().__init__(**streaming)
         self.num_tokens = length  # `length` is streaming's own: how many samples there are
         self.pad_id = pad_id

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -21,9 +22,13 @@ def huggingface_model(model: nn.Module) -> PreTrainedModel | None:
     Returns:
         PreTrainedModel | None: None if there is none.
     """
-    from transformers import PreTrainedModel  # a second to import, of use beside such a model only
-
-    return next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
+    # Imported by whoever made such a model; else there is none, and seconds are saved.
+    transformers: Any = sys.modules.get("transformers.modeling_utils")
+    if transformers is None:
+        return None
+    known = transformers.PreTrainedModel
+    found: Any = next((m for m in model.modules() if isinstance(m, known)), None)
+    return found
 
 
 def has_decoder_of_its_own(model: nn.Module) -> bool:

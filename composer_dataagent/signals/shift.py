@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from composer_dataagent.signals.huggingface import huggingface_model
-from composer_dataagent.signals.tokens import token_signals
+from composer_dataagent.signals.tokens import counted, token_signals
 
 # How transformers, and those who write models for it, call classes that predict the next token.
 NEXT_TOKEN = ("ForCausalLM", "LMHeadModel")
@@ -54,8 +54,7 @@ def is_shifted(
 
 def _mean_loss(logits: Tensor, labels: Tensor, shift: bool) -> float:
     losses = token_signals(logits, labels, shift=shift).loss
-    counted = labels[:, 1:] if shift else labels
-    tokens = ((counted >= 0) & (counted < logits.shape[2])).sum(dim=1)
+    tokens = counted(labels[:, 1:] if shift else labels, logits.shape[2]).sum(dim=1)
     return float((losses * tokens).sum() / tokens.sum())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from composer_dataagent.checks import is_whole
 from composer_dataagent.signals.classification import LOG_ZERO, Signals
 
 # A chunk is two float32 buffers of this many bytes each: on a CPU what its caches hold; on a GPU
@@ -46,7 +47,7 @@ class TokenOptions:
         if not isinstance(self.compile, bool):
             raise ValueError(f"DataAgent: signals: compile={self.compile!r} must be True or False")
         most = self.max_tokens
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        if most is not None and not (is_whole(most) and most >= 1):
             raise ValueError(
                 f"DataAgent: signals: max_tokens={most!r} must be a whole number of at least 1, "
                 "or null"
@@ -90,7 +91,7 @@ def token_signals(
         nothing = logits.new_zeros(len(labels), dtype=torch.float32)
         return Signals(loss=nothing, entropy=nothing)
     vocabulary = logits.shape[2]
-    counts = (labels >= 0) & (labels < vocabulary)
+    counts = counted(labels, vocabulary)
     if options.max_tokens is not None and options.max_tokens < labels.shape[1]:
         positions, kept = _evenly_spaced(counts, options.max_tokens)
         labels, counts = labels.gather(1, positions), kept
@@ -111,6 +112,11 @@ def token_signals(
         for column in columns
     )
     return Signals(loss=loss, entropy=(entropy / math.log(vocabulary)).clamp(0.0, 1.0))
+
+
+def counted(labels: Tensor, vocabulary: int) -> Tensor:
+    """Which tokens a loss is taken of: those whose label is in the vocabulary (not -100)."""
+    return (labels >= 0) & (labels < vocabulary)
 
 
 def _row_signals(
