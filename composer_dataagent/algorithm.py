@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,11 +42,13 @@ from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
 from composer_dataagent.companions import refuse_batches, refuse_companions
 from composer_dataagent.journal import Journal
 from composer_dataagent.learning_rate import follow_training_progress
+from composer_dataagent.look import look, share_of_rank
 from composer_dataagent.nonfinite import ON_NONFINITE, NonfiniteWatch
 from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
 from composer_dataagent.report import History
 from composer_dataagent.report.thumbnails import choose_samples
+from composer_dataagent.rounds import check_interval, rounds_per_epoch, share_of_training
 from composer_dataagent.selection import (
     LEDGER_COLUMNS,
     Ledger,
@@ -53,6 +56,7 @@ from composer_dataagent.selection import (
     Selection,
     Selector,
     build_selector,
+    foresee,
     quick_rank01,
     size_for,
     update_agreement,
@@ -69,14 +73,14 @@ from composer_dataagent.signals import (
     has_decoder_of_its_own,
     scale_gradient,
 )
-from composer_dataagent.streaming import Attachment, attach
+from composer_dataagent.streaming import Attachment, attach, part
 from composer_dataagent.version import __version__
 from composer_dataagent.visits import VisitBuffer, Visits
 
 log = logging.getLogger(__name__)
 
 STATES = ("signals", "features", "both")
-STATE_VERSION = 5
+STATE_VERSION = 6
 # As the log says it.
 _WANTS: dict[Target, str] = {
     "composite": "hard and uncertain samples",
@@ -85,6 +89,8 @@ _WANTS: dict[Target, str] = {
 }
 # Samples scored at once at the epoch's end: bounds memory, not results.
 SCORE_CHUNK = 1 << 16
+# What ranks tell each other of visits, and the ledger does not keep.
+_NOT_RECORDED = ("step", "nonfinite", "mean_action")
 
 Schedule = Callable[[int, float], float]
 
@@ -113,10 +119,19 @@ class DataAgent(Algorithm):
             the ``features`` that enter the model's head (the paper's state), or ``both``.
         reward (str | None): ``budget``: minus the squared distance of action and batch rank of the
             target; ``paper``: action times composite reward.
-        warmup_epochs (int | None): Full epochs at the start. Default: ``1``.
+        interval (str | None): Select several times in an epoch: ``"0.1ep"``, or ``"2000ba"``
+            (batches of the full data). For data that are seen once, or too many to wait for an
+            epoch's end. An epoch is then cut into equal rounds, each of which chooses from its own
+            part of the data, and a round takes an epoch's place in ``warmup_epochs``, ``schedule``
+            and the history. Default: ``None``, once an epoch.
+        look (bool): Begin each pruned round (or epoch) with a forward pass over all that it chooses
+            from. Costly: see the method card. Without it, a sample that was never seen is judged
+            by what others of its shard and stream showed. Default: ``False``.
+        warmup_epochs (int | None): Full epochs (or rounds) at the start. Default: ``1``.
         anneal (float | None): Share of training at the end that sees full epochs, in [0, 1).
         schedule (Callable[[int, float], float] | None): ``(epoch, progress) -> ratio`` for the
-            epoch about to start, instead of ``ratio``, ``warmup_epochs`` and ``anneal``.
+            epoch (or round, counted over all epochs) about to start, instead of ``ratio``,
+            ``warmup_epochs`` and ``anneal``.
         rescale (bool | None): Multiply gradients by ``1 / ratio`` in pruned epochs (the paper's
             loss weight).
         update_interval (int | None): Batches between PPO updates, about: an epoch is cut evenly, so
@@ -167,6 +182,8 @@ class DataAgent(Algorithm):
         selector: str | dict[str, Any] | Selector | None = None,
         state: str | None = None,
         reward: str | None = None,
+        interval: str | None = None,
+        look: bool = False,
         warmup_epochs: int | None = None,
         anneal: float | None = None,
         schedule: Schedule | None = None,
@@ -213,7 +230,8 @@ class DataAgent(Algorithm):
             on_nonfinite,
             f"one of {list(ON_NONFINITE)}",
         )
-        for name, value in {"rescale": settings.rescale, "overwrite": overwrite}.items():
+        booleans = {"rescale": settings.rescale, "overwrite": overwrite, "look": look}
+        for name, value in booleans.items():
             _require(isinstance(value, bool), name, value, "True or False")
         _require(schedule is None or callable(schedule), "schedule", schedule, "a function")
         for name, value in {"head": head, "run_dir": run_dir}.items():
@@ -233,6 +251,15 @@ class DataAgent(Algorithm):
             ratio, settings.warmup_epochs, settings.anneal
         )
         self.selector = build_selector(_merge(settings.selector, selector))
+        check_interval(interval)
+        if self.selector.remembers and (interval is not None or look):
+            raise ValueError(
+                f"DataAgent: selector={self.selector.name!r} keeps its own record of all samples "
+                "and chooses from all of them, which interval and look do not let it do: use "
+                "another selector, or remove them"
+            )
+        self.interval = interval
+        self.look = look
         self.seed = seed
         self.head = head
         self.run_dir = run_dir
@@ -246,6 +273,8 @@ class DataAgent(Algorithm):
             "preset": preset,
             "selector": selector,
             **chosen,
+            "interval": interval,
+            "look": look or None,
             "schedule": schedule,
             "head": head,
             "signals": signals,
@@ -304,7 +333,7 @@ class DataAgent(Algorithm):
         self._check_loader(state)
         if self._attachment is None:
             self._set_up(state)
-        refuse_batches(state, self._epoch_sizes(), self._loader, collectives.world_size())
+        refuse_batches(state, self._round_sizes(), self._loader, collectives.world_size())
         self._mixer = find_mixer(state.algorithms)
         self._take_up_selection(state)
         follow_training_progress(
@@ -318,7 +347,7 @@ class DataAgent(Algorithm):
         if self.run_dir is not None and collectives.rank() == 0:
             # One object over several fits: it knows what is its own.
             self._history = self._history or History(self.run_dir, overwrite=self.overwrite)
-            self._history.begin(self._meta(state), epoch=int(state.timestamp.epoch))
+            self._history.begin(self._meta(state), epoch=self._round)
         self._journal.begin_fit(self._history)
         self._count_from(state)
 
@@ -370,23 +399,43 @@ class DataAgent(Algorithm):
             self._remember(*read, state)
 
     def _batch_end(self, state: State, logger: Logger) -> None:
-        del logger
         self._inside_epoch = True
         if self._update_is_due(state):
-            self._update(int(state.timestamp.epoch))
+            self._update()
+        is_last = (self._round + 1) % self._rounds == 0
+        if int(state.timestamp.batch_in_epoch) == self._round_end and not is_last:
+            self._end_round(state, logger)
+
+    def _batch_checkpoint(self, state: State, logger: Logger) -> None:
+        # After the evaluators between two batches, before the checkpoint is written.
+        del state, logger
+        if self._journal.row is not None:  # a round has just ended
+            self._journal.write(self._ledger_columns())
 
     def _epoch_end(self, state: State, logger: Logger) -> None:
         self._inside_epoch = False
-        epoch = int(state.timestamp.epoch) - 1  # the timestamp is already the next epoch's
-        self._update(epoch)  # where the loader gave fewer batches than it said
+        if (self._round + 1) % self._rounds:
+            raise RuntimeError(
+                f"The epoch ended in round {self._round % self._rounds + 1} of {self._rounds}: the "
+                "loader stopped early. Look for an earlier error of the data loader."
+            )
+        self._end_round(state, logger)
+
+    def _end_round(self, state: State, logger: Logger) -> None:
+        """All selected samples were served: learn from them, tell of them, select the next ones."""
+        ended = self._round
+        self._update()  # where the loader gave fewer batches than it said
         before_epoch_end = self._ranks.traffic
-        self._check_everything_was_served(epoch)
+        self._check_everything_was_served()
         self.ledger.refresh_flags()
         self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
-        row = self._describe_epoch(state, epoch)
+        row = self._describe_round(state)
+        self._round += 1
         self._select(state)
-        self._choose_target(_progress(state), epoch)  # the selection was made for the old one
+        # The selection was made for the old one.
+        self._choose_target(_progress(state), ended)
         row |= self._communication(state, before_epoch_end)
+        self._count_from(state)
         self._journal.open_row(row)
         facts = row | {f"ppo/{name}": value for name, value in row["ppo"].items()}
         logger.log_metrics(
@@ -425,14 +474,13 @@ class DataAgent(Algorithm):
 
     def _fit_end(self, state: State, logger: Logger) -> None:
         del logger
-        if state.timestamp.batch_in_epoch > 0:
+        if self._inside_round(state):
             # Stopped inside an epoch: what was trained in it counts, and is told.
-            epoch = int(state.timestamp.epoch)
             visits = self._visits.peek()  # another fit() may go on, and learn from them
             if visits is not None:
                 visits = self._sound(visits)
-                self._record(visits, self._agreement(visits), None, None, epoch)
-            self._journal.open_row(self._describe_epoch(state, epoch))
+                self._record(visits, self._agreement(visits), None, None)
+            self._journal.open_row(self._describe_round(state))
             self._journal.write(self._ledger_columns())
         if self._randomness is not None:
             self._randomness.end()
@@ -462,6 +510,7 @@ class DataAgent(Algorithm):
         Event.AFTER_FORWARD: _after_forward,
         Event.AFTER_TRAIN_BATCH: _after_train_batch,
         Event.BATCH_END: _batch_end,
+        Event.BATCH_CHECKPOINT: _batch_checkpoint,
         Event.EPOCH_END: _epoch_end,
         Event.EVAL_BEFORE_ALL: _eval_before_all,
         Event.EVAL_END: _eval_end,
@@ -505,6 +554,10 @@ class DataAgent(Algorithm):
         self.num_samples = attachment.num_samples
         self._loader = loader
         self._full_batches = len(loader)
+        self._rounds = rounds_per_epoch(self.interval, self._full_batches)
+        self._round = 0  # counted over all epochs
+        self._round_began = 0  # samples of the epoch that earlier rounds have served
+        self._looked = 0  # samples that the running round was chosen from by forward passes
         self._device = next(state.model.parameters()).device
         self._ranks = Ranks(self._device)
         hook = None
@@ -570,17 +623,20 @@ class DataAgent(Algorithm):
         inside_epoch = int(state.timestamp.batch_in_epoch) > 0
         if self._loaded is not None:
             self._restore(self._loaded)
-            begun = inside_epoch or (self._loader.persistent_workers and state.timestamp.epoch > 0)
-            if begun:  # else nothing was drawn for it, and Composer restores the generators
+            drawn = self._inside_round(state) or (
+                self._loader.persistent_workers and self._round > 0
+            )
+            if inside_epoch or drawn:  # else Composer restores the generators
                 random = (self._loaded["inside_epoch"] or {}).get("random", [])
                 same_ranks = len(random) == collectives.world_size()
                 mine = random[collectives.rank()] if same_ranks else None
-                self._randomness = ResumedRandomness(self._loader, mine)
+                self._randomness = ResumedRandomness(self._loader, mine, drawn)
             self._loaded = None
-            self._attachment.resume_at(self._streaming_epoch, int(state.timestamp.sample_in_epoch))
+            self._attachment.resume_at(self._streaming_epoch, self._sample_in_round(state))
         elif inside_epoch and self._selection is not None:
             # fit() again, after max_duration ended inside an epoch.
-            self._attachment.resume_here(int(state.timestamp.sample_in_epoch))
+            if self._inside_round(state):
+                self._attachment.resume_here(self._sample_in_round(state))
         elif inside_epoch:
             raise RuntimeError(
                 "The checkpoint is from inside an epoch and has no DataAgent state, so what that "
@@ -588,7 +644,8 @@ class DataAgent(Algorithm):
                 "(save_interval='1ep')"
             )
         if isinstance(self.schedule, RatioSchedule):
-            self._size_for(self.schedule.ratio)  # not first after a warm-up epoch
+            # Not first after a warm-up epoch.
+            self._size_for(self.schedule.ratio, self.num_samples // self._rounds)
         upcoming = self._attachment.upcoming_epoch()
         if self._selection is None:
             self._select(state)
@@ -600,26 +657,41 @@ class DataAgent(Algorithm):
                 "without the algorithm's."
             )
         else:
-            self._serve(self._selection)
+            self._serve(self._selection, state)
 
-    def _size_for(self, ratio: float) -> int:
-        size, global_batch = size_for(ratio, self.num_samples), self._global_batch_size()
+    def _sample_in_round(self, state: State) -> int:
+        """How many samples the running round has served, over all ranks."""
+        return int(state.timestamp.sample_in_epoch) - self._round_began
+
+    def _inside_round(self, state: State) -> bool:
+        """Whether a round has begun and is not at its end."""
+        return int(state.timestamp.batch_in_epoch) > 0 and self._sample_in_round(state) > 0
+
+    def _size_for(self, ratio: float, of: int) -> int:
+        size, global_batch = size_for(ratio, of), self._global_batch_size()
         if size < global_batch:
-            enough = global_batch / self.num_samples
+            enough = global_batch / of
             larger = f"ratio >= {enough:.3g} or " if enough <= 1 else ""
+            longer = "a longer interval or " if self._rounds > 1 else ""
             raise ValueError(
-                f"ratio={ratio} of {self.num_samples} samples selects {size}, fewer than one "
-                f"global batch of {global_batch}: use {larger}a smaller batch size"
+                f"ratio={ratio} of {of} samples selects {size}, fewer than one "
+                f"global batch of {global_batch}: use {longer}{larger}a smaller batch size"
             )
         return size
 
-    def _epoch_sizes(self) -> set[int] | None:
-        """How many samples epochs can have, as far as that is known before they come."""
+    def _round_sizes(self) -> set[int] | None:
+        """How many samples rounds can have, as far as that is known before they come."""
         schedule = self.schedule
         if not isinstance(schedule, RatioSchedule):
             return None
         full = {1.0} if schedule.warmup_epochs or schedule.anneal else set()
-        return {size_for(ratio, self.num_samples) for ratio in {schedule.ratio} | full}
+        ratios = {schedule.ratio} | full
+        return {size_for(ratio, count) for ratio in ratios for count in set(self._part_sizes())}
+
+    def _part_sizes(self) -> list[int]:
+        """How many samples each round of an epoch chooses from."""
+        ends = [self.num_samples * at // self._rounds for at in range(self._rounds + 1)]
+        return [end - start for start, end in pairwise(ends)]
 
     def _global_batch_size(self) -> int:
         assert self._loader.batch_size is not None, "refused by streaming.attach"
@@ -638,7 +710,9 @@ class DataAgent(Algorithm):
             "trainer_seed": int(state.rank_zero_seed),
             "settings": self.plain_settings(),
             "num_samples": self.num_samples,
-            "num_epochs": int(duration.value) if epochs and duration is not None else None,
+            "num_epochs": (
+                int(duration.value) * self._rounds if epochs and duration is not None else None
+            ),
             "class_names": self.class_names,
             "version": __version__,
         }
@@ -649,6 +723,8 @@ class DataAgent(Algorithm):
         given = {
             "ratio": self.ratio,
             **asdict(self.settings),
+            "interval": self.interval,
+            "look": self.look,
             "selector": {"name": self.selector.name, **selector},
             "schedule": None if isinstance(self.schedule, RatioSchedule) else self.schedule,
             "head": self.head,
@@ -660,23 +736,25 @@ class DataAgent(Algorithm):
 
     def _remember(self, signals: Signals, features: Tensor | None, state: State) -> None:
         """Keep what the batch showed of its samples, on the device."""
-        ids = self._ids
+        self._visits.append(self._visits_of(self._ids, signals, features, state))
+
+    def _visits_of(
+        self, ids: Tensor, signals: Signals, features: Tensor | None, state: State
+    ) -> Visits:
         loss, entropy = signals.loss, signals.entropy
         max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
         label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
-        self._visits.append(
-            Visits(
-                ids=ids,
-                step=torch.full_like(ids, int(state.timestamp.batch)),
-                progress=torch.full(ids.shape, _progress(state)),
-                before=torch.from_numpy(self.ledger.agreement[ids.numpy()]).float(),
-                loss=loss,
-                entropy=entropy,
-                max_prob=max_prob,
-                label=label,
-                nonfinite=signals.nonfinite,
-                features=loss.new_empty(len(loss), 0) if features is None else features,
-            )
+        return Visits(
+            ids=ids,
+            step=torch.full_like(ids, int(state.timestamp.batch)),
+            progress=torch.full(ids.shape, _progress(state)),
+            before=torch.from_numpy(self.ledger.agreement[ids.numpy()]).float(),
+            loss=loss,
+            entropy=entropy,
+            max_prob=max_prob,
+            label=label,
+            nonfinite=signals.nonfinite,
+            features=loss.new_empty(len(loss), 0) if features is None else features,
         )
 
     def _update_is_due(self, state: State) -> bool:
@@ -687,7 +765,7 @@ class DataAgent(Algorithm):
         parts = max(1, round(int(batches) / self.settings.update_interval))
         return batch * parts // int(batches) > (batch - 1) * parts // int(batches)
 
-    def _update(self, epoch: int) -> None:
+    def _update(self) -> None:
         """Figure 1 of the paper, for the batches since the last time: state, action, reward, PPO.
 
         Nothing that a sample is judged by depends on which rank has it: its noise follows from its
@@ -700,14 +778,11 @@ class DataAgent(Algorithm):
         agreement = self._agreement(visits)
         score, state, action = None, None, None
         if self._learner is not None:
-            state = self._state_of(visits, agreement)
-            keys = sample_keys(self.seed, visits.step, visits.ids).to(self._device)
-            action = self._learner.act(state, keys)
+            state, action = self._act(self._learner, visits, agreement)
             if self._scores_at_visit:
-                sampled = self.settings.score == "sample"
-                score = self._keep_score(visits, action.action if sampled else action.mean)
+                score = self._keep_score(visits, self._score_of(action))
         mean = None if action is None else action.mean
-        rows = self._record(visits, agreement, score, mean, epoch)
+        rows = self._record(visits, agreement, score, mean)
         aim = self._aims(rows)
         facts = self._journal.facts
         facts.add(where=~visits.nonfinite, loss=visits.loss, entropy=visits.entropy)
@@ -727,6 +802,15 @@ class DataAgent(Algorithm):
         facts.add_actions(action.action)
         facts.add(**{f"ppo_{name}": value for name, value in vars(stats).items()})
         self._ranks.check_same("agent after the update", self._learner.digest)
+
+    def _act(self, learner: Learner, visits: Visits, agreement: Tensor) -> tuple[Tensor, Action]:
+        state = self._state_of(visits, agreement)
+        keys = sample_keys(self.seed, visits.step, visits.ids).to(self._device)
+        return state, learner.act(state, keys)
+
+    def _score_of(self, action: Action) -> Tensor:
+        """What samples are ranked by."""
+        return action.action if self.settings.score == "sample" else action.mean
 
     def _sound(self, visits: Visits) -> Visits:
         """The visits, those that were not finite with what was known of their samples before."""
@@ -752,23 +836,21 @@ class DataAgent(Algorithm):
         agreement: Tensor,
         score: Tensor | None,
         mean_action: Tensor | None,
-        epoch: int,
     ) -> GatheredRows:
         """Write all ranks' visits to the ledger of each, and give them in order of their steps."""
-        columns = visits.on_host() | {"agreement": agreement.cpu().numpy()}
-        for name, column in {"score": score, "mean_action": mean_action}.items():
-            if column is not None:
-                columns[name] = column.cpu().numpy()
-        rows = self._ranks.all_gather_rows(columns)
+        rows = self._gather(visits, agreement, score=score, mean_action=mean_action)
         order = np.argsort(rows.columns["step"], kind="stable")
         columns = {name: column[order] for name, column in rows.columns.items()}
-        recorded = dict(columns)
-        del recorded["step"]
-        recorded.pop("mean_action", None)
-        nonfinite = recorded.pop("nonfinite")
-        self._nonfinite.hear(columns["ids"][nonfinite], epoch)
-        self.ledger.record(recorded.pop("ids"), epoch, **recorded)
+        self._nonfinite.hear(columns["ids"][columns["nonfinite"]], self._round)
+        recorded = {n: c for n, c in columns.items() if n not in ("ids", *_NOT_RECORDED)}
+        self.ledger.record(columns["ids"], self._round, **recorded)
         return GatheredRows(columns, rows.rank[order])
+
+    def _gather(self, visits: Visits, agreement: Tensor, **more: Tensor | None) -> GatheredRows:
+        """All ranks' visits as arrays, rank by rank."""
+        columns = visits.on_host() | {"agreement": agreement.cpu().numpy()}
+        columns |= {n: column.cpu().numpy() for n, column in more.items() if column is not None}
+        return self._ranks.all_gather_rows(columns)
 
     def _aims(self, rows: GatheredRows) -> NDArray[np.float32]:
         """What each sample's action is compared with, within its batch of all ranks, ``[G]``."""
@@ -873,48 +955,127 @@ class DataAgent(Algorithm):
             "bytes_at_epoch_end": at_end.bytes,
         }
 
-    def _check_everything_was_served(self, epoch: int) -> None:
+    def _check_everything_was_served(self) -> None:
         """Served equals planned, or the run stops: a short epoch is never passed over."""
-        served = self.ledger.last_seen == epoch
+        served = self.ledger.last_seen == self._round
         missing = np.flatnonzero(self._mask & ~served)
         selected = int(self._mask.sum())
         assert self._attachment is not None
         allowed = self._attachment.may_leave_out(selected, self._loader)
         if len(missing) > allowed or not served.any():
             raise RuntimeError(
-                f"Epoch {epoch} ended without {len(missing)} of its {selected} "
+                f"{self._name_of_round()} ended without {len(missing)} of its {selected} "
                 f"selected samples, for example id {int(missing[0])}: the loader stopped early. "
                 "Look for an earlier error of the data loader."
             )
 
-    def _select(self, state: State) -> None:
-        """Pick what the coming epoch trains on, and serve it."""
-        assert self._attachment is not None
-        epoch = int(state.timestamp.epoch)
-        ratio = self.schedule(epoch, _progress(state))
-        _require(
-            is_number(ratio) and 0 < ratio <= 1,
-            "schedule",
-            ratio,
-            f"a function that gives a ratio in (0, 1] for epoch {epoch}",
-        )
-        if self._learner is not None and not self._scores_at_visit:
-            self.ledger.score = self._score_all(_progress(state))
-        of_agent = self.ledger.score
-        learning = self._learner is not None and epoch > 0  # before, nothing was seen
-        if learning and self._fit < self.selector.min_fit:
-            self.ledger.score = self._score_without_agent(epoch)
-        selection = self.selector.select(
-            self.ledger,
-            self._size_for(ratio),
-            np.random.default_rng([self.seed, epoch]),
-        )
-        if self._scores_at_visit:
-            self.ledger.score = of_agent  # which it goes on with
-        self._churn = float(1.0 - self._mask[selection.ids].mean()) if self._mask.any() else None
-        self._serve(selection)
+    def _name_of_round(self) -> str:
+        return f"{'Epoch' if self._rounds == 1 else 'Round'} {self._round}"
 
-    def _serve(self, selection: Selection) -> None:
+    def _select(self, state: State) -> None:
+        """Pick what the coming round trains on, and serve it."""
+        at = self._round % self._rounds
+        if at == 0:
+            self._sizes = self._sizes_of_epoch(state)
+        self._round_began, self._looked = int(state.timestamp.sample_in_epoch), 0
+        size = self._sizes[at]
+        candidates = self._candidates()
+        known = self._known(candidates, size, state)
+        of_agent = known.score
+        learning = self._learner is not None and self._round > 0  # before, nothing was seen
+        if learning and self._fit < self.selector.min_fit:
+            known.score = self._score_without_agent(known)
+        rng = np.random.default_rng([self.seed, self._round])
+        selection = self.selector.select(known, size, rng)
+        if candidates is not None:
+            selection = Selection(candidates[selection.ids], selection.weights)
+        if known is self.ledger and self._scores_at_visit:
+            known.score = of_agent  # which it goes on with
+        last = self.ledger.last_seen[selection.ids] // self._rounds
+        epoch = self._round // self._rounds
+        self._churn = float((last != epoch - 1).mean()) if epoch > 0 else None
+        self._serve(selection, state)
+
+    def _sizes_of_epoch(self, state: State) -> list[int]:
+        """How many samples each round of the coming epoch trains on."""
+        assert self._attachment is not None
+        sizes, progress = [], _progress(state)
+        for number, count in enumerate(self._part_sizes(), self._round):
+            ratio = self.schedule(number, min(progress, 1.0))
+            _require(
+                is_number(ratio) and 0 < ratio <= 1,
+                "schedule",
+                ratio,
+                f"a function that gives a ratio in (0, 1] for epoch (or round) {number}",
+            )
+            size = self._size_for(ratio, count)
+            batches = self._attachment.batches_left(self._loader, size)
+            progress += share_of_training(state, 1 / self._rounds, batches, size)
+            sizes.append(size)
+        return sizes
+
+    def _candidates(self) -> NDArray[np.int64] | None:
+        """Sorted ids of what the coming round chooses from; None where that is everything."""
+        assert self._attachment is not None
+        if self._rounds == 1:
+            return None
+        epoch, at = divmod(self._round, self._rounds)
+        return part(self._attachment.order_of(epoch), at, self._rounds).astype(np.int64)
+
+    def _known(self, candidates: NDArray[np.int64] | None, size: int, state: State) -> Ledger:
+        """What is known of the candidates before the coming round trains on them."""
+        known = self.ledger
+        if candidates is not None or self.look:
+            everything = np.arange(self.num_samples) if candidates is None else candidates
+            known = known.rows(everything, self._rounds)
+            if size < len(everything):
+                if self.look and _progress(state) < 1:  # else nothing may ever be trained on it
+                    return self._look(everything, known, state)
+                self._foresee(everything, known)
+        if self._learner is not None and not self._scores_at_visit:
+            known.score = self._score_all(known, _progress(state))
+        return known
+
+    def _look(self, candidates: NDArray[np.int64], known: Ledger, state: State) -> Ledger:
+        """Write into ``known`` what a forward pass over the candidates shows now."""
+        assert self._attachment is not None and self._loader.batch_size is not None
+        ranks = collectives.world_size()
+        mine = share_of_rank(candidates, collectives.rank(), ranks)
+        rows = int(state.device_train_microbatch_size or self._loader.batch_size)
+        batches = self._attachment.read(mine, self._loader, min(rows, self._loader.batch_size))
+        visits = self._sound(
+            Visits.cat(
+                [self._visits_of(*seen, state) for seen in look(state, self._reader, batches)]
+            )
+        )
+        agreement = self._agreement(visits)
+        score = None
+        if self._learner is not None:
+            score = self._score_of(self._act(self._learner, visits, agreement)[1])
+        columns = self._gather(visits, agreement, score=score).columns
+        last_seen, known.last_seen = known.last_seen, np.full_like(known.last_seen, -1)
+        known.score = None if score is None else np.full(len(known), np.nan, np.float32)
+        shown = {n: c for n, c in columns.items() if n not in ("ids", *_NOT_RECORDED)}
+        known.record(np.searchsorted(candidates, columns["ids"]), 0, **shown)
+        # How long ago they were trained on; those that never were need not come first any more.
+        known.last_seen = np.where(last_seen < 0, last_seen.max(initial=0), last_seen)
+        self._looked = len(candidates)
+        return known
+
+    def _foresee(self, candidates: NDArray[np.int64], known: Ledger) -> None:
+        """Write into ``known`` what those that were never seen are probably like."""
+        assert self._attachment is not None
+        shards = self._attachment.shards()
+        foresee(
+            self.ledger,
+            known,
+            self._attachment.shards_of(np.flatnonzero(self.ledger.seen)),
+            self._attachment.shards_of(candidates),
+            shards.stream,
+            shards.bytes_per_sample,
+        )
+
+    def _serve(self, selection: Selection, state: State) -> None:
         assert self._attachment is not None
         self._selection = selection
         self._mask = np.zeros(self.num_samples, bool)
@@ -925,21 +1086,26 @@ class DataAgent(Algorithm):
             factor = np.float32(self.num_samples / len(selection.ids))
             self._weights = factor * (ones if self._weights is None else self._weights)
         record = self._attachment.serve(selection.ids)
+        self._attachment.go_on(self._loader, self._sizes, self._round_began)
+        left = self._attachment.batches_left(
+            self._loader, len(selection.ids), self._sample_in_round(state)
+        )
+        self._round_end = int(state.timestamp.batch_in_epoch) + left
         self._streaming_epoch = self._attachment.upcoming_epoch()
         self._ranks.check_same("ledger", self.ledger.digest)
         self._ranks.check_same(
             f"selection for streaming epoch {record.epoch}", lambda: record.digest
         )
 
-    def _score_all(self, progress: float) -> NDArray[np.float32]:
+    def _score_all(self, ledger: Ledger, progress: float) -> NDArray[np.float32]:
         """The policy's mean action for every sample, from the signals of its last visit."""
         assert self._learner is not None
-        scores = np.full(self.num_samples, np.nan, np.float32)
-        seen = np.flatnonzero(self.ledger.last_seen >= 0)
+        scores = np.full(len(ledger), np.nan, np.float32)
+        seen = np.flatnonzero(ledger.last_seen >= 0)
         for start in range(0, len(seen), SCORE_CHUNK):
             ids = seen[start : start + SCORE_CHUNK]
             rows = {
-                name: torch.from_numpy(getattr(self.ledger, name)[ids]).to(self._device)
+                name: torch.from_numpy(getattr(ledger, name)[ids]).to(self._device)
                 for name in ("loss", "entropy", "max_prob", "agreement", "label")
             }
             rows |= {"label": rows["label"].long(), "agreement": rows["agreement"].float()}
@@ -947,22 +1113,23 @@ class DataAgent(Algorithm):
             scores[ids] = self._learner.score(sample_state).cpu().numpy()
         return scores
 
-    def _score_without_agent(self, epoch: int) -> NDArray[np.float32]:
+    def _score_without_agent(self, ledger: Ledger) -> NDArray[np.float32]:
         """What samples are worth, for an agent that does not know it yet."""
         target = without_losses(self._target)
         log.info(
-            "Epoch %d: the agent has not learned yet what it is rewarded for (correlation "
+            "%s: the agent has not learned yet what it is rewarded for (correlation "
             "%.2f, below min_fit=%g), so this selection does without: %s",
-            epoch,
+            self._name_of_round(),
             self._fit,
             self.selector.min_fit,
             _WANTS[target],
         )
-        ranks = quick_rank01(self.ledger.entropy)
-        return worth(target, ranks, ranks, self.ledger.agreement).astype(np.float32)
+        ranks = quick_rank01(ledger.entropy)
+        return worth(target, ranks, ranks, ledger.agreement).astype(np.float32)
 
-    def _describe_epoch(self, state: State, epoch: int) -> dict[str, Any]:
-        """The facts of the epoch that just ended, for loggers, history and report."""
+    def _describe_round(self, state: State) -> dict[str, Any]:
+        """The facts of the round (or epoch) that just ended, for loggers, history and report."""
+        epoch = self._round
         facts = self._journal.facts
         means = facts.means(self._ranks.all_reduce_sum)
         label = self.ledger.label
@@ -977,10 +1144,11 @@ class DataAgent(Algorithm):
             "epoch": epoch,
             "streaming_epoch": self._streaming_epoch,
             "selector": self.selector.name,
-            "ratio": len(self._selected.ids) / self.num_samples,
+            "ratio": len(self._selected.ids) * self._rounds / self.num_samples,
             "selected": len(self._selected.ids),
+            "looked": self._looked,
             "samples_seen": samples,
-            "share_of_full": samples / ((epoch + 1) * self.num_samples),
+            "share_of_full": samples * self._rounds / ((epoch + 1) * self.num_samples),
             "batches": int(state.timestamp.batch),
             "learning_rate": float(state.optimizers[0].param_groups[0]["lr"]),
             "mean_loss": means.get("loss"),
@@ -1053,6 +1221,10 @@ class DataAgent(Algorithm):
                 "mask": torch.from_numpy(np.packbits(self._mask)),
                 "weights": None if weights is None else torch.from_numpy(weights),
                 "churn": self._churn,
+                "round": self._round,
+                "round_began": self._round_began,
+                "sizes": self._sizes,
+                "looked": self._looked,
             },
             "learner": None if self._learner is None else self._learner.state_dict(),
             "inside_epoch": self._state_inside_epoch() if self._inside_epoch else None,
@@ -1116,6 +1288,8 @@ class DataAgent(Algorithm):
         weights = selection["weights"]
         self._churn = selection["churn"]
         self._streaming_epoch = selection["streaming_epoch"]
+        self._round, self._round_began = selection["round"], selection["round_began"]
+        self._sizes, self._looked = list(selection["sizes"]), selection["looked"]
         self._selection = Selection(
             np.flatnonzero(_unpack(selection["mask"], self.num_samples)),
             None if weights is None else weights.numpy().copy(),

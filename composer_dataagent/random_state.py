@@ -60,11 +60,13 @@ class ResumedRandomness:
         loader (DataLoader): The training loader.
         state (dict[str, Any] | None): What to put back, see :func:`take_random_state`, at the last
             moment: a trainer's evaluators draw before it. ``None``: the trainer does it.
+        drawn (bool): Whether that draw was made before the checkpoint.
     """
 
-    def __init__(self, loader: DataLoader, state: dict[str, Any] | None) -> None:
+    def __init__(self, loader: DataLoader, state: dict[str, Any] | None, drawn: bool) -> None:
         self._loader = loader
         self._state = state
+        self._drawn = drawn
         self._begun = False
         self._lent = False
 
@@ -77,7 +79,7 @@ class ResumedRandomness:
         if self._state is not None:
             put_random_state(self._state)
             self._state = None
-        if self._loader.generator is None:
+        if self._drawn and self._loader.generator is None:
             self._loader.generator = torch.Generator()
             self._loader.generator.set_state(torch.get_rng_state())
             self._lent = True

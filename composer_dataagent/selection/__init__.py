@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from composer_dataagent.selection.foresight import foresee
 from composer_dataagent.selection.gumbel import gumbel_keys, quick_rank01, rank01
 from composer_dataagent.selection.ledger import LEDGER_COLUMNS, Ledger
 from composer_dataagent.selection.mislabel import (
@@ -31,6 +32,7 @@ __all__ = [
     "Selection",
     "Selector",
     "build_selector",
+    "foresee",
     "gumbel_keys",
     "label_trust",
     "mislabel_flags",

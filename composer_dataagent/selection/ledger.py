@@ -42,7 +42,8 @@ class Ledger:
         max_prob (NDArray[np.float32]): ``[N]`` probability of the predicted class then.
         agreement (NDArray[np.float16]): ``[N]`` running agreement of model and label, from 1.
         label (NDArray[np.int32]): ``[N]`` class, -1 where unknown.
-        last_seen (NDArray[np.int16]): ``[N]`` epoch of the last visit, -1 if never seen.
+        last_seen (NDArray[np.int16]): ``[N]`` epoch of the last visit, -1 if never seen; the round
+            where epochs come in rounds.
         visits (NDArray[np.int16]): ``[N]`` in how many epochs the sample was seen.
         score (NDArray[np.float32] | None): ``[N]`` what ``data_agent`` ranks by; not saved.
         flagged (NDArray[np.bool_]): ``[N]`` probably mislabelled, as of :meth:`refresh_flags`.
@@ -140,6 +141,25 @@ class Ledger:
                 getattr(self, name)[rows] = values[first]
         self.last_seen[rows] = epoch
         self.visits[rows] += 1
+
+    def rows(self, ids: NDArray[np.int64], rounds: int) -> Ledger:
+        """A copy that knows some samples only, by their positions in ``ids``.
+
+        What is said of all samples together stays as it is.
+
+        Args:
+            ids (NDArray[np.int64]): ``[K]`` which.
+            rounds (int): In how many rounds an epoch comes, each of which :meth:`record` got as an
+                epoch: the copy's ``last_seen`` counts whole epochs.
+        """
+        part = Ledger(len(ids))
+        for name in LEDGER_COLUMNS:
+            setattr(part, name, getattr(self, name)[ids])
+        part.last_seen //= rounds
+        part.score = None if self.score is None else self.score[ids]
+        part.flagged, part.flag_share = self.flagged[ids], self.flag_share
+        part.label_trust, part.label_plausibility = self.label_trust, self.label_plausibility
+        return part
 
     def digest(self) -> str:
         """A digest of all columns, to be compared between ranks."""

@@ -64,6 +64,8 @@ class Selector(ABC):
         name (str): As users write it in a recipe; set by :func:`register_selector`.
         summary (str): One line for ``composer-dataagent selectors``.
         uses_score (bool): Whether it ranks by ``ledger.score``, so that an agent is trained.
+        remembers (bool): Whether it keeps a record of samples by their ids, so that it must always
+            be given the ledger of all.
         gate (float): What the weighted rank of probably mislabelled samples loses while at least
             6 % of all samples are flagged, so that their odds fall to ``exp(-gate)``; the agent
             does not want large losses then. 0 is no gate.
@@ -77,6 +79,7 @@ class Selector(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     uses_score: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     gate: float = 0.0
     trust: float = 0.0
     patience: float = 1.0
@@ -461,6 +464,7 @@ class UCBSelector(Selector):
     """
 
     summary = "Running mean of the loss plus its running deviation, highest first (no randomness)"
+    remembers = True
 
     def __init__(self, decay: float = 0.8, c: float = 1.0) -> None:
         if not (is_number(decay) and 0 <= decay < 1):

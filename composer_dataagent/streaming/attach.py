@@ -10,8 +10,9 @@ import resource
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from streaming.base.shuffle import algos as SHUFFLES
 from torch.utils.data import DataLoader
 
 from composer_dataagent import collectives
-from composer_dataagent.streaming.attachment import Attachment, Ids, epoch_number, to_mask
+from composer_dataagent.streaming.attachment import Attachment, Ids, Shards, epoch_number, to_mask
 from composer_dataagent.streaming.dataset import is_selective, names_in_the_way, selective
 from composer_dataagent.streaming.folders import make_folder, remove_folder
 from composer_dataagent.streaming.index_check import check_index
@@ -32,8 +33,10 @@ from composer_dataagent.streaming.loader import (
     refuse_workers_that_know_nothing,
 )
 from composer_dataagent.streaming.map_style import attach_map_style, is_map_style
+from composer_dataagent.streaming.outside import read_batches
 from composer_dataagent.streaming.planning import BATCHING_METHODS
 from composer_dataagent.streaming.reading import speed_up
+from composer_dataagent.streaming.rounds import batches_of
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
 
 _FILES_FOR_ALL_ELSE = 256
@@ -141,6 +144,36 @@ class StreamingAttachment(Attachment):
         # Every worker of every rank may keep an incomplete batch back.
         workers = max(loader.num_workers, 1) * collectives.world_size()
         return workers * ((loader.batch_size or 1) - 1)
+
+    def batches_left(self, loader: DataLoader, size: int, done: int = 0) -> int:
+        """See :meth:`Attachment.batches_left`."""
+        share = ceil(max(size - done, 0) / collectives.world_size())
+        return batches_of(share, loader.batch_size or 1, loader.drop_last)
+
+    def order_of(self, epoch: int) -> NDArray:
+        """See :meth:`Attachment.order_of`."""
+        return self.dataset.order_of(epoch)
+
+    def go_on(self, loader: DataLoader, sizes: Sequence[int], served_before: int) -> None:
+        """See :meth:`Attachment.go_on`."""
+        super().go_on(loader, sizes, served_before)
+        self.dataset.served_before = served_before
+
+    def read(
+        self, ids: NDArray[np.int64], loader: DataLoader, batch_size: int
+    ) -> Iterator[tuple[NDArray[np.int64], Any]]:
+        """See :meth:`Attachment.read`; in this process, and so one after the other."""
+        return read_batches(self.dataset, ids, loader, batch_size)
+
+    def shards_of(self, ids: NDArray) -> NDArray[np.int64]:
+        """See :meth:`Attachment.shards_of`."""
+        return self.dataset.shards_of(ids)
+
+    def shards(self) -> Shards:
+        """See :meth:`Attachment.shards`."""
+        raw = [sum(raw.bytes for raw, _ in shard.file_pairs) for shard in self.dataset.shards]
+        samples = np.array(self.dataset.samples_per_shard, np.int64)
+        return Shards(np.array(self.dataset.stream_per_shard), np.array(raw) / samples)
 
     def raw_sample(self, sample_id: int) -> dict[str, Any]:
         """The stored columns of a sample, as streaming decodes them; downloads its shard if absent.

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,23 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from composer_dataagent.streaming.rounds import Rounds
 from composer_dataagent.streaming.store import SelectionRecord
 
 Ids = Sequence[int] | NDArray[np.int64] | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What a data set's index tells of its shards.
+
+    Attributes:
+        stream (NDArray[np.int64]): ``[S]`` the stream that each belongs to.
+        bytes_per_sample (NDArray[np.float64]): ``[S]`` mean size of their samples, uncompressed.
+    """
+
+    stream: NDArray[np.int64]
+    bytes_per_sample: NDArray[np.float64]
 
 
 class Attachment(ABC):
@@ -73,6 +88,64 @@ class Attachment(ABC):
             size (int): Selected samples.
             loader (DataLoader): The loader, which may drop incomplete batches.
         """
+
+    @abstractmethod
+    def batches_left(self, loader: DataLoader, size: int, done: int = 0) -> int:
+        """How many batches each rank still gets of a selection.
+
+        Args:
+            loader (DataLoader): The loader.
+            size (int): Selected samples.
+            done (int): How many of them are done, over all ranks. Default: ``0``.
+        """
+
+    @abstractmethod
+    def order_of(self, epoch: int) -> NDArray:
+        """All ids in the order in which an epoch without a selection would serve them.
+
+        The same on all ranks, which take turns in it. Parts of it are what rounds choose from: a
+        round touches the shards that this part of an epoch would have touched.
+
+        Args:
+            epoch (int): Any number; another order in each, if the data are shuffled.
+        """
+
+    def go_on(self, loader: DataLoader, sizes: Sequence[int], served_before: int) -> None:
+        """Make what :meth:`serve` got last a round of the trainer's epoch.
+
+        A loader goes on with it when the round that it is in ends, and its length is that of all
+        rounds.
+
+        Args:
+            loader (DataLoader): The loader.
+            sizes (Sequence[int]): Selected samples in each of the epoch's rounds.
+            served_before (int): How many samples the trainer counts in earlier rounds.
+        """
+        batches = tuple(self.batches_left(loader, size) for size in sizes)
+        loader.rounds = Rounds(batches)  # type: ignore[attr-defined]  # it is attached
+
+    @abstractmethod
+    def read(
+        self, ids: NDArray[np.int64], loader: DataLoader, batch_size: int
+    ) -> Iterator[tuple[NDArray[np.int64], Any]]:
+        """Read samples without training on them; what epochs serve is not touched.
+
+        Args:
+            ids (NDArray[np.int64]): ``[M]`` which.
+            loader (DataLoader): The loader, whose ``collate_fn`` makes the batches.
+            batch_size (int): Samples in a batch.
+
+        Yields:
+            tuple[NDArray[np.int64], Any]: The ids of a batch ``[B]``, and the batch.
+        """
+
+    def shards_of(self, ids: NDArray) -> NDArray[np.int64]:
+        """The shard that each sample is in, ``[M]`` for ``[M]`` ids. Default: all in one."""
+        return np.zeros(len(ids), np.int64)
+
+    def shards(self) -> Shards:
+        """What is known of shards before they are read. Default: one, of one stream."""
+        return Shards(np.zeros(1, np.int64), np.ones(1))
 
     @abstractmethod
     def raw_sample(self, sample_id: int) -> dict[str, Any]:

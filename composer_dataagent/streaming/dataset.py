@@ -22,8 +22,9 @@ from streaming.base.shared.prefix import _get_path
 from streaming.base.world import World
 
 from composer_dataagent.streaming.errors import SelectionCorruptError, SelectionMissingError
-from composer_dataagent.streaming.planning import generate_work
+from composer_dataagent.streaming.planning import generate_work, serving_order
 from composer_dataagent.streaming.repairs import named_after, repaired
+from composer_dataagent.streaming.shard_index import ids_dtype
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
 
 # Beside streaming's names for the parts of an epoch's plan in shared memory.
@@ -52,6 +53,7 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         # Set by streaming.attach.
         selection_store: SelectionStore
         recent_ids: deque[np.int64]  # of the samples that this process read last; see IdCollate
+        served_before = 0  # samples of the trainer's epoch that earlier rounds of it served
         _record: SelectionRecord  # of the epoch that runs
         _dataagent_selective = True
 
@@ -62,6 +64,12 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         def _generate_work(self, world: World, epoch: int, sample_in_epoch: int) -> NDArray:
             ids, _ = self.selection_store.read(epoch)
             return generate_work(self, ids, world, epoch, sample_in_epoch)
+
+        def order_of(self, epoch: int) -> NDArray:
+            """See :meth:`Attachment.order_of`."""
+            self.upcoming_epoch()  # streaming finds out late how it shuffles
+            ids = np.arange(self.num_samples, dtype=ids_dtype(self.num_samples))
+            return serving_order(self, ids, self._parallel_rank_world, epoch)
 
         def _check_epoch(self, epoch: int, sample_in_epoch: int) -> None:
             # Every process for itself: each has a selection, and all are to be the same.
@@ -132,6 +140,8 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                 )
 
         def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+            if from_beginning:  # of the trainer's epoch
+                num_samples -= min(self.served_before, num_samples)
             state = super().state_dict(num_samples, from_beginning)
             try:
                 _, record = self.selection_store.open(state["epoch"])

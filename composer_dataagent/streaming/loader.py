@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from composer_dataagent.streaming.repairs import named_after
+from composer_dataagent.streaming.rounds import Rounds
 
 
 class IdCollate:
@@ -53,6 +54,30 @@ class IdCollate:
         return batch, np.array(follow(samples, fetched, ids), np.int64)
 
 
+class PlaceCollate:
+    """Collates samples to ``(batch, places)``, in the process that fetched them.
+
+    The main process knows which ids it asked for. What it cannot see is a collate function that
+    sorts the list it is given, as some do: ``places`` are the samples' former places then, and
+    ``None`` where they stayed.
+
+    Args:
+        collate (Callable): The user's ``collate_fn``.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Any) -> tuple[Any, list[int] | None]:
+        """Collate a batch."""
+        if not isinstance(samples, list):  # what a dataset's __getitems__ made of it
+            return self.collate(samples), None
+        fetched, places = samples.copy(), list(range(len(samples)))
+        batch = self.collate(samples)
+        followed = follow(samples, fetched, places)
+        return batch, None if followed is places else followed
+
+
 def follow(samples: list[Any], fetched: list[Any], ids: list[int]) -> list[int]:
     """The ids in the order into which a collate function has sorted its list, as some do.
 
@@ -83,14 +108,22 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
 
     Returns:
         type[DataLoader]: One class per ``cls``, of the same name. Its ``sample_ids`` is the int64
-        tensor ``[B]`` of the batch yielded last.
+        tensor ``[B]`` of the batch yielded last. It goes on from one round to the next where it has
+        ``rounds``.
     """
 
     class Beside(cls):  # type: ignore[valid-type, misc]
         sample_ids: Tensor
+        rounds: Rounds | None = None
         _is_between_epochs = False
 
+        def __len__(self) -> int:
+            return super().__len__() if self.rounds is None else len(self.rounds)
+
         def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return round_by_round(self, self._one_round)
+
+        def _one_round(self) -> Iterator[Any]:
             # torch warns of epochs longer than len() said when it was last asked.
             self._IterableDataset_len_called = None
             self._is_between_epochs = False
@@ -136,6 +169,20 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
             return super().state_dict()  # type: ignore[misc]  # of StreamingDataLoader
 
     return named_after(cls, Stateful if issubclass(cls, StreamingDataLoader) else Beside)
+
+
+def round_by_round(loader: Any, one_round: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Iterate as long as, while a round runs, another one is set to follow it.
+
+    Args:
+        loader (Any): Whose ``rounds`` tell.
+        one_round (Callable): Iterates once over what is selected now.
+    """
+    while True:
+        began = loader.rounds
+        yield from one_round()
+        if loader.rounds is began:
+            return
 
 
 def tells_of_killed_worker(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,8 +27,10 @@ from torch.utils.data import (
 
 from composer_dataagent.streaming.attachment import Attachment, Ids, epoch_number, to_mask
 from composer_dataagent.streaming.errors import ShortEpochError
-from composer_dataagent.streaming.loader import check_loader, follow
+from composer_dataagent.streaming.loader import PlaceCollate, check_loader, round_by_round
+from composer_dataagent.streaming.outside import read_batches
 from composer_dataagent.streaming.repairs import named_after
+from composer_dataagent.streaming.rounds import Rounds, batches_of
 from composer_dataagent.streaming.sampler import SelectedSampler, ranks_of, share_of
 from composer_dataagent.streaming.store import SelectionRecord
 
@@ -88,6 +90,30 @@ class MapAttachment(Attachment):
         share, batch_size = share_of(given, size), loader.batch_size or 1
         served = share - share % batch_size if loader.drop_last else share
         return max(0, size - served * ranks_of(given))
+
+    def batches_left(self, loader: DataLoader, size: int, done: int = 0) -> int:
+        """See :meth:`Attachment.batches_left`."""
+        given = self._sampler.given
+        left = share_of(given, size) - done // ranks_of(given)
+        return batches_of(left, loader.batch_size or 1, loader.drop_last)
+
+    def order_of(self, epoch: int) -> NDArray[np.int64]:
+        """See :meth:`Attachment.order_of`: as the user's sampler shuffles, or does not."""
+        return self._sampler.order_of(epoch)
+
+    def read(
+        self, ids: NDArray[np.int64], loader: DataLoader, batch_size: int
+    ) -> Iterator[tuple[NDArray[np.int64], Any]]:
+        """See :meth:`Attachment.read`; by as many workers as the loader has."""
+        return read_batches(
+            self.dataset,
+            ids,
+            loader,
+            batch_size,
+            num_workers=loader.num_workers,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+        )
 
     def raw_sample(self, sample_id: int) -> dict[str, Any]:
         """A sample as the user's dataset gives it, transforms included.
@@ -175,30 +201,6 @@ def attach_map_style(
     return MapAttachment(loader)
 
 
-class PlaceCollate:
-    """Collates samples to ``(batch, places)``, in the process that fetched them.
-
-    The main process knows which ids it asked for. What it cannot see is a collate function that
-    sorts the list it is given, as some do: ``places`` are the samples' former places then, and
-    ``None`` where they stayed.
-
-    Args:
-        collate (Callable): The user's ``collate_fn``.
-    """
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, samples: Any) -> tuple[Any, list[int] | None]:
-        """Collate a batch."""
-        if not isinstance(samples, list):  # what a dataset's __getitems__ made of it
-            return self.collate(samples), None
-        fetched, places = samples.copy(), list(range(len(samples)))
-        batch = self.collate(samples)
-        followed = follow(samples, fetched, places)
-        return batch, None if followed is places else followed
-
-
 @functools.cache
 def beside(cls: type[DataLoader]) -> type[DataLoader]:
     """The subclass of a loader class that keeps the ids of the batch it yields.
@@ -213,8 +215,15 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
 
     class Beside(cls):  # type: ignore[valid-type, misc]
         sample_ids: Tensor
+        rounds: Rounds | None = None
+
+        def __len__(self) -> int:
+            return super().__len__() if self.rounds is None else len(self.rounds)
 
         def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return round_by_round(self, self._one_round)
+
+        def _one_round(self) -> Iterator[Any]:
             # Batches come back in the order in which they were asked for, so their ids are known
             # here, whichever worker reads them and however far ahead.
             sampler: Any = _sampler_of(self)

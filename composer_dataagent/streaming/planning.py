@@ -268,9 +268,14 @@ def generate_work(
     Returns:
         NDArray: ``[nodes, ranks, workers, batches, batch_size]``, -1 where there is no sample.
     """
+    served = serving_order(dataset, ids, world, epoch)
+    return deal(served, world, dataset.batch_size, sample_in_epoch)
+
+
+def serving_order(dataset: Any, ids: NDArray, world: World, epoch: int) -> NDArray:
+    """The samples one after the other, before they are dealt. See :func:`generate_work`."""
     if dataset.batching_method == "random":
-        served = _interleaved(dataset, ids, 1.0, epoch)
-        return deal(served, world, dataset.batch_size, sample_in_epoch)
+        return _interleaved(dataset, ids, 1.0, epoch)
     offsets = np.append(dataset.sample_offset_per_stream, dataset.num_samples)
     bounds = np.searchsorted(ids, offsets)
     streams = [
@@ -279,12 +284,10 @@ def generate_work(
         if stop > start
     ]
     if dataset.batching_method == "stratified":
-        served = stratify(streams)
-    else:
-        global_batch_size = dataset.batch_size * world.num_ranks
-        seed = dataset.shuffle_seed + (epoch if dataset.epoch_seed_change else 0)
-        served = group_by_stream(streams, global_batch_size, np.random.default_rng(seed))
-    return deal(served, world, dataset.batch_size, sample_in_epoch)
+        return stratify(streams)
+    global_batch_size = dataset.batch_size * world.num_ranks
+    seed = dataset.shuffle_seed + (epoch if dataset.epoch_seed_change else 0)
+    return group_by_stream(streams, global_batch_size, np.random.default_rng(seed))
 
 
 def _interleaved(dataset: Any, ids: NDArray, share: float, epoch: int) -> NDArray:

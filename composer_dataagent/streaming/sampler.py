@@ -148,6 +148,15 @@ class SelectedSampler(Sampler[int]):
 
     # ---------------------------------------------------------------------- epochs
 
+    def order_of(self, epoch: int) -> NDArray[np.int64]:
+        """All ids, in an order of their own in each epoch if the user's sampler shuffles."""
+        given, ids = self.given, np.arange(self.num_samples)
+        shuffles = given.shuffle if isinstance(given, DistributedSampler) else None
+        if shuffles or isinstance(given, RandomSampler):
+            # Not as those that are selected are shuffled later.
+            np.random.default_rng([self.shuffle_seed, epoch, 1]).shuffle(ids)
+        return ids
+
     def begin_epoch(self) -> NDArray[np.int64]:
         """The ids that this rank serves in the epoch that begins now, in order.
 

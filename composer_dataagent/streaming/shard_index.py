@@ -35,6 +35,11 @@ def shuffle_units(
     return counts[counts > 0]
 
 
+def ids_dtype(num_samples: int) -> type[np.signedinteger]:
+    """Of sample ids: 4 bytes where they fit."""
+    return np.int32 if num_samples <= np.iinfo(np.int32).max else np.int64
+
+
 def ids_of(bits: NDArray[np.uint8], num_samples: int, chunk: int = 1 << 18) -> NDArray:
     """The samples in a selection, unpacked piece by piece: at 100 million, memory counts.
 
@@ -46,7 +51,7 @@ def ids_of(bits: NDArray[np.uint8], num_samples: int, chunk: int = 1 << 18) -> N
     Returns:
         NDArray: ``[K]`` sorted ids, int32 where they fit.
     """
-    dtype = np.int32 if num_samples <= np.iinfo(np.int32).max else np.int64
+    dtype = ids_dtype(num_samples)
     pieces = [
         (8 * start + np.flatnonzero(np.unpackbits(bits[start : start + chunk]))).astype(dtype)
         for start in range(0, len(bits), chunk)

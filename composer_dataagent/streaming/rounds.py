@@ -1,0 +1,52 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""An epoch of the trainer in rounds: each is an epoch of the data, with its own selection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """How a loader serves one epoch of the trainer.
+
+    A new object for each round: as long as a loader has the one with which it began a round, that
+    round is the epoch's last.
+
+    Attributes:
+        batches (tuple[int, ...]): How many batches each round of the epoch has.
+    """
+
+    batches: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return sum(self.batches)
+
+
+def batches_of(samples: int, batch_size: int, drop_last: bool) -> int:
+    """Into how many batches a rank's samples are cut."""
+    return samples // batch_size if drop_last else ceil(samples / batch_size)
+
+
+def part(order: NDArray, at: int, parts: int) -> NDArray:
+    """One of ``parts`` nearly equal parts of an order, sorted.
+
+    Args:
+        order (NDArray): ``[N]`` sample ids.
+        at (int): Which part, from 0.
+        parts (int): How many.
+
+    Returns:
+        NDArray: A sorted copy.
+    """
+    return np.sort(order[part_of(len(order), at, parts)])
+
+
+def part_of(count: int, at: int, parts: int) -> slice:
+    """Where part ``at`` of ``parts`` nearly equal parts of ``count`` things is."""
+    return slice(count * at // parts, count * (at + 1) // parts)

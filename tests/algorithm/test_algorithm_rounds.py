@@ -1,0 +1,197 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Rounds within an epoch: for data that are seen once."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from digits_run import (
+    NUM_SAMPLES,
+    Recorder,
+    build_trainer,
+    make_loader,
+    make_map_loader,
+    weights_of,
+)
+from sound_runs import assert_sound
+
+from composer_dataagent import DataAgent
+from composer_dataagent.report.history import read_rows
+
+BATCH = 8
+
+
+def _loader(shards: str, kind: str, **loader: Any) -> Any:
+    if kind == "map":
+        return make_map_loader(batch_size=BATCH, **loader)
+    return make_loader(shards, batch_size=BATCH, **loader)
+
+
+def _run(loader: Any, epochs: int = 1, callbacks: Any = (), trainer: Any = None, **agent: Any):
+    recorder = Recorder()
+    agent = DataAgent(**{"ratio": 0.5, "interval": "0.25ep"} | agent)
+    run = build_trainer(
+        loader, agent, epochs=epochs, callbacks=[recorder, *callbacks], **(trainer or {})
+    )
+    run.fit()
+    return run, agent, recorder
+
+
+@pytest.mark.parametrize("kind", ["streaming", "map"])
+@pytest.mark.parametrize("look", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_round_trains_once_on_its_part(
+    shards: str, tmp_path: Path, kind: str, look: bool, workers: int
+) -> None:
+    loader = _loader(shards, kind, num_workers=workers, persistent_workers=workers > 0)
+    run, agent, recorder = _run(loader, epochs=2, look=look, run_dir=str(tmp_path))
+    rows = read_rows(tmp_path)
+    assert [row["epoch"] for row in rows] == list(range(8))
+    # A full round first, then half of what each chooses from.
+    parts = [NUM_SAMPLES * (at + 1) // 4 - NUM_SAMPLES * at // 4 for at in range(4)] * 2
+    sizes = parts[:1] + [(count + 1) // 2 for count in parts[1:]]
+    assert [row["selected"] for row in rows] == sizes
+    for ids in recorder.by_epoch():
+        assert len(set(ids)) == len(ids)
+    assert [len(ids) for ids in recorder.by_epoch()] == [sum(sizes[:4]), sum(sizes[4:])]
+    assert rows[-1]["samples_seen"] == sum(sizes)
+    assert [row["looked"] for row in rows] == ([0, *parts[1:]] if look else [0] * 8)
+    unseen = NUM_SAMPLES - len({i for ids in recorder.by_epoch() for i in ids})
+    assert_sound(run, agent, unseen)
+
+
+def _same(run: Any, other: Any) -> None:
+    (a, agent_a, recorder_a), (b, agent_b, recorder_b) = run, other
+    for name, weight in weights_of(a).items():
+        assert torch.equal(weight, weights_of(b)[name]), name
+    assert agent_a.ledger.digest() == agent_b.ledger.digest()
+    assert recorder_a.ids[-len(recorder_b.ids) :] == recorder_b.ids
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run of two epochs in four rounds each, and a checkpoint after every batch."""
+
+    def run(kind: str, look: bool, workers: int) -> Any:
+        folder = tmp_path_factory.mktemp("checkpoints")
+        whole = _run(
+            _loader(shards, kind, num_workers=workers, persistent_workers=workers > 0),
+            epochs=2,
+            look=look,
+            state="both",
+            trainer={"save_folder": str(folder), "save_interval": "1ba"},
+        )
+        return whole, folder
+
+    return functools.cache(run)
+
+
+@pytest.mark.parametrize("kind", ["streaming", "map"])
+@pytest.mark.parametrize(("look", "workers"), [(False, 0), (True, 2)])
+def test_resumed_after_any_batch_equals_uninterrupted(
+    shards: str, uninterrupted: Any, kind: str, look: bool, workers: int
+) -> None:
+    whole, folder = uninterrupted(kind, look, workers)
+    # 7 batches of a full round, then 4 a round: inside rounds and at their ends.
+    for batch in (3, 7, 9, 18, 23):
+        (path,) = (p for p in folder.glob(f"ep?-ba{batch}-rank0.pt"))
+        again = _run(
+            _loader(shards, kind, num_workers=workers, persistent_workers=workers > 0),
+            epochs=2,
+            look=look,
+            state="both",
+            trainer={"load_path": str(path)},
+        )
+        _same(whole, again)
+
+
+def test_fits_that_stop_between_and_inside_rounds(shards: str) -> None:
+    def fit(*durations: str) -> Any:
+        recorder = Recorder()
+        agent = DataAgent(0.5, interval="0.25ep", state="both")
+        # A schedule would see another end of training in each fit.
+        run = build_trainer(
+            make_loader(shards, batch_size=BATCH),
+            agent,
+            callbacks=[recorder],
+            max_duration=None,
+            schedulers=None,
+        )
+        for duration in durations:
+            run.fit(duration=duration)
+        return run, agent, recorder
+
+    # To the end of the first round, into the second, beyond it, and past the epoch's end.
+    _, _, recorder = fit("7ba", "2ba", "5ba", "14ba")
+    by_epoch = recorder.by_epoch()
+    assert [len(ids) for ids in by_epoch] == [128, 59]
+    assert all(len(set(ids)) == len(ids) for ids in by_epoch)
+    _, _, uncut = fit("28ba")
+    assert [len(ids) for _, ids in uncut.ids] == [len(ids) for _, ids in recorder.ids]
+
+
+def test_a_single_epoch_is_pruned_and_the_schedule_ends_at_its_end(shards: str) -> None:
+    _, _, recorder = _run(make_loader(shards, batch_size=BATCH), interval="6ba")
+    _, _, full = _run(make_loader(shards, batch_size=BATCH), ratio=1.0, interval=None)
+    assert len(recorder.ids) < 0.75 * len(full.ids)
+    rates = recorder.learning_rates
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == full.learning_rates[0]
+    assert rates[-1] < 0.05 * rates[0]
+
+
+@pytest.mark.parametrize("selector", ["random", "entropy", "loss", "reward", "infobatch"])
+@pytest.mark.parametrize("look", [False, True])
+def test_every_rule_selects_in_rounds(shards: str, selector: str, look: bool) -> None:
+    loader = make_loader(shards, batch_size=BATCH)
+    _, _, recorder = _run(loader, selector=selector, look=look, warmup_epochs=0)
+    (ids,) = recorder.by_epoch()
+    assert len(ids) == len(set(ids)) == 25 + 26 + 26 + 26
+
+
+def test_look_leaves_no_trace(shards: str) -> None:
+    """What is chosen at random is not changed by a look, and neither is anything else."""
+    runs = [
+        _run(make_map_loader(batch_size=BATCH), epochs=2, selector="random", look=look)
+        for look in (False, True)
+    ]
+    _same(*runs)
+
+
+def test_look_finds_the_hardest_of_each_round(shards: str) -> None:
+    losses = {}
+    for look in (False, True):
+        _, agent, recorder = _run(
+            make_loader(shards, batch_size=BATCH),
+            selector={"name": "loss", "explore": None},
+            look=look,
+            ratio=0.3,
+            warmup_epochs=0,
+            interval="0.2ep",
+        )
+        (ids,) = recorder.by_epoch()
+        losses[look] = agent.ledger.loss[ids].mean()
+    assert losses[True] > losses[False]
+
+
+@pytest.mark.parametrize(
+    "interval", ["", "0ep", "2ep", "0.5", "-1ba", "0.5ba", "1e400ba", 0.5, "nanep"]
+)
+def test_wrong_interval(interval: Any) -> None:
+    with pytest.raises(ValueError, match="interval=.*0.1ep"):
+        DataAgent(interval=interval)
+
+
+def test_rule_with_a_memory_of_its_own_is_refused() -> None:
+    with pytest.raises(ValueError, match="ucb.*interval"):
+        DataAgent(selector="ucb", interval="0.1ep")
+
+
+def test_round_too_small_for_a_batch(shards: str) -> None:
+    with pytest.raises(ValueError, match="longer interval"):
+        _run(make_loader(shards, batch_size=16), interval="0.05ep", ratio=0.2)
