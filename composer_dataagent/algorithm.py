@@ -648,6 +648,7 @@ class DataAgent(Algorithm):
             self._size_for(self.schedule.ratio, self.num_samples // self._rounds)
         upcoming = self._attachment.upcoming_epoch()
         if self._selection is None:
+            self._round = int(state.timestamp.epoch) * self._rounds
             self._select(state)
         elif self._streaming_epoch != upcoming:
             raise RuntimeError(
@@ -964,13 +965,15 @@ class DataAgent(Algorithm):
         allowed = self._attachment.may_leave_out(selected, self._loader)
         if len(missing) > allowed or not served.any():
             raise RuntimeError(
-                f"{self._name_of_round()} ended without {len(missing)} of its {selected} "
-                f"selected samples, for example id {int(missing[0])}: the loader stopped early. "
-                "Look for an earlier error of the data loader."
+                f"{self._name_of_round().capitalize()} ended without {len(missing)} of its "
+                f"{selected} selected samples, for example id {int(missing[0])}: the loader "
+                "stopped early. Look for an earlier error of the data loader."
             )
 
-    def _name_of_round(self) -> str:
-        return f"{'Epoch' if self._rounds == 1 else 'Round'} {self._round}"
+    def _name_of_round(self, number: int | None = None) -> str:
+        """As messages say it; default: the running one."""
+        kind = "epoch" if self._rounds == 1 else "round"
+        return f"{kind} {self._round if number is None else number}"
 
     def _select(self, state: State) -> None:
         """Pick what the coming round trains on, and serve it."""
@@ -1006,7 +1009,7 @@ class DataAgent(Algorithm):
                 is_number(ratio) and 0 < ratio <= 1,
                 "schedule",
                 ratio,
-                f"a function that gives a ratio in (0, 1] for epoch (or round) {number}",
+                f"a function that gives a ratio in (0, 1] for {self._name_of_round(number)}",
             )
             size = self._size_for(ratio, count)
             batches = self._attachment.batches_left(self._loader, size)
@@ -1119,7 +1122,7 @@ class DataAgent(Algorithm):
         log.info(
             "%s: the agent has not learned yet what it is rewarded for (correlation "
             "%.2f, below min_fit=%g), so this selection does without: %s",
-            self._name_of_round(),
+            self._name_of_round().capitalize(),
             self._fit,
             self.selector.min_fit,
             _WANTS[target],

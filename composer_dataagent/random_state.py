@@ -60,10 +60,12 @@ class ResumedRandomness:
         loader (DataLoader): The training loader.
         state (dict[str, Any] | None): What to put back, see :func:`take_random_state`, at the last
             moment: a trainer's evaluators draw before it. ``None``: the trainer does it.
-        drawn (bool): Whether that draw was made before the checkpoint.
+        drawn (bool): Whether that draw was made before the checkpoint. Default: ``True``.
     """
 
-    def __init__(self, loader: DataLoader, state: dict[str, Any] | None, drawn: bool) -> None:
+    def __init__(
+        self, loader: DataLoader, state: dict[str, Any] | None, drawn: bool = True
+    ) -> None:
         self._loader = loader
         self._state = state
         self._drawn = drawn

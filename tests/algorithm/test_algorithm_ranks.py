@@ -22,6 +22,9 @@ from same_states import assert_same
 EVEN = 200
 FIRST, PRUNED = 13, 7
 TOTAL = FIRST + 2 * PRUNED
+# In five rounds of an epoch: the first of all has 40 samples, the others 20 of 40.
+IN_ROUNDS = {"interval": "0.2ep", "state": "both"}
+ROUND_TOTAL = 3 + 14 * 2
 COMPILES = [
     pytest.mark.grid,
     pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler"),
@@ -46,7 +49,8 @@ def whole(even_shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
                 even_shards, folder, ranks=ranks, parallel=parallel, **arguments
             )
             assert outcomes[key].exit_code == 0, outcomes[key].error
-            assert len(outcomes[key].batches) == TOTAL
+            total = ROUND_TOTAL if "interval" in arguments else TOTAL
+            assert len(outcomes[key].batches) == total
         return outcomes[key]
 
     return get
@@ -118,6 +122,8 @@ def test_ranks_train_on_what_one_process_trains_on(
         pytest.param(1, "compile-inductor", {"state": "features"}, marks=COMPILES),
         (4, None, {"preset": "paper"}),
         (2, None, {"selector": "infobatch"}),
+        (2, None, IN_ROUNDS),
+        (2, "fsdp2", {"look": True, **IN_ROUNDS}),
         (2, None, {"loader": {"num_workers": 2, "persistent_workers": True}}),
     ],
     ids=str,
@@ -246,6 +252,22 @@ def test_two_killed_ranks_resume_as_if_never_stopped(
     for mine, expected in zip(resumed.finals, uninterrupted.finals, strict=True):
         assert_same(mine, expected)
     assert_same(rows_of(resumed), rows_of(uninterrupted))
+
+
+@pytest.mark.parametrize("kill_after", [3, 8])  # at the end of a round, and inside one
+def test_two_ranks_killed_in_rounds(
+    even_shards: str, tmp_path: Path, whole: Any, kill_after: int
+) -> None:
+    arguments = {"ranks": 2, "look": True, **IN_ROUNDS}
+    run = {"save_interval": "1ba", **arguments}
+    killed = killable_run.run(even_shards, tmp_path / "run", kill_after=kill_after, **run)
+    assert killed.exit_code == -signal.SIGKILL
+    resumed = killable_run.run(even_shards, tmp_path / "run", **run)
+    assert resumed.exit_code == 0, resumed.error
+    uninterrupted = whole(**arguments)
+    assert resumed.batches == uninterrupted.batches
+    for mine, expected in zip(resumed.finals, uninterrupted.finals, strict=True):
+        assert_same(mine, expected)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from same_states import assert_same
 # Batches of 16: 13 in the full first epoch, 7 in each pruned one.
 FIRST, PRUNED = 13, 7
 TOTAL = FIRST + 2 * PRUNED
+# In three rounds an epoch: the first of all is full, 67 or 68 samples, and the others half of that.
+ROUND, ROUND_TOTAL = 5, 5 + 8 * 3
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -26,6 +28,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "infobatch": {"selector": "infobatch"},
     "ucb": {"selector": "ucb"},
     "workers": {"loader": {"num_workers": 2, "persistent_workers": True}},
+    "rounds": {"interval": "0.334ep", "state": "both"},
+    "rounds, look": {"interval": "0.334ep", "look": True, "dropout": 0.3},
     "dropout": {"dropout": 0.3},
     "dropout, workers": {
         "dropout": 0.3,
@@ -43,7 +47,8 @@ def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
             folder = tmp_path_factory.mktemp(f"whole-{name}")
             outcomes[name] = killable_run.run(shards, folder, **SETTINGS[name])
             assert outcomes[name].exit_code == 0
-            assert len(outcomes[name].batches) == TOTAL
+            total = ROUND_TOTAL if "interval" in SETTINGS[name] else TOTAL
+            assert len(outcomes[name].batches) == total
         return outcomes[name]
 
     return get
@@ -71,6 +76,11 @@ def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("paper", "3ba", FIRST + 3),
         ("infobatch", "3ba", FIRST + 3),
         ("ucb", "3ba", FIRST + 3),
+        ("rounds", "1ba", ROUND),
+        ("rounds", "1ba", ROUND + 1),
+        ("rounds", "3ba", ROUND + 6),
+        ("rounds, look", "1ba", ROUND + 4),
+        ("rounds, look", "3ba", ROUND + 14),
         pytest.param("workers", "1ba", FIRST + 3, marks=pytest.mark.grid),
         pytest.param("workers", "1ep", FIRST + 3, marks=pytest.mark.grid),
         pytest.param("dropout", "1ba", FIRST + 1, marks=pytest.mark.grid),

@@ -183,12 +183,12 @@ def test_look_finds_the_hardest_of_each_round(shards: str) -> None:
     "interval", ["", "0ep", "2ep", "0.5", "-1ba", "0.5ba", "1e400ba", 0.5, "nanep"]
 )
 def test_wrong_interval(interval: Any) -> None:
-    with pytest.raises(ValueError, match="interval=.*0.1ep"):
+    with pytest.raises(ValueError, match=r"interval=.*0\.1ep"):
         DataAgent(interval=interval)
 
 
 def test_rule_with_a_memory_of_its_own_is_refused() -> None:
-    with pytest.raises(ValueError, match="ucb.*interval"):
+    with pytest.raises(ValueError, match=r"ucb.*interval"):
         DataAgent(selector="ucb", interval="0.1ep")
 
 

@@ -25,6 +25,8 @@ FLOORS: dict[str, set[str]] = {
     "collectives": set(),
     "version": set(),
     "learning_rate": set(),
+    "rounds": set(),
+    "look": {"random_state", "signals"},
     "presets": {"agent"},
     "random_state": set(),
     "visits": set(),
@@ -32,7 +34,7 @@ FLOORS: dict[str, set[str]] = {
     "nonfinite": set(),
     "algorithm": WINGS
     | {"checks", "collectives", "version", "learning_rate", "presets", "visits", "journal"}
-    | {"random_state", "companions", "nonfinite"},
+    | {"random_state", "companions", "nonfinite", "rounds", "look"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},
