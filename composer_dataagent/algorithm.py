@@ -724,13 +724,14 @@ class DataAgent(Algorithm):
         given = {
             "ratio": self.ratio,
             **asdict(self.settings),
-            "interval": self.interval,
-            "look": self.look,
             "selector": {"name": self.selector.name, **selector},
             "schedule": None if isinstance(self.schedule, RatioSchedule) else self.schedule,
             "head": self.head,
             "signals": self._signals_fn or self._token_options.given(),
         }
+        # Only where they are: rows of results that were made before these existed stay valid.
+        given |= {"interval": self.interval} if self.interval is not None else {}
+        given |= {"look": True} if self.look else {}
         return json.loads(json.dumps(given, default=_name_of))
 
     # ------------------------------------------------------------------ one batch
