@@ -6,6 +6,7 @@
     python tools/compare.py --preset quick      digits; a few minutes
     python tools/compare.py --preset full       Fashion-MNIST; hours
     python tools/compare.py --preset families   a ResNet, a vision and a text transformer; hours
+    python tools/compare.py --preset language   texts: classified, continued, answered; hours
     python tools/compare.py --selectors random,data_agent --conditions clean,noise40 --seeds 3
 
 Each run is a recipe that `composer-dataagent train` would run the same way: Composer's Trainer,
@@ -66,6 +67,10 @@ PRESETS = {
         ("text", "fashion_resnet8", "fashion_vit"),
         seeds=3,
         conditions=("clean", "noise40", "asymmetric40", "tail50"),
+    ),
+    # Wrong labels are wrong classes, junk, wrong responses.
+    "language": Preset(
+        ("text", "causal_lm", "instructions"), seeds=3, conditions=("clean", "noise40")
     ),
 }
 
@@ -244,7 +249,7 @@ def run_all(jobs: Sequence[Job], out: Path, folder: Path, side_by_side: int) -> 
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The default agent against others, in points: one entry a source, ratio and condition."""
+    """The default agent against others, in points or nats, for each source, ratio, condition."""
     differences = {}
     for source, ratio, conditions in groups_of(rows):
         for condition, own in with_mean(conditions).items():
@@ -255,7 +260,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 found = difference_to(own, "data_agent", other)
                 if found is not None:
                     interval = (found.mean, found.low, found.high)
-                    entry[f"to_{label}"] = [round(100 * value, 3) for value in interval]
+                    entry[f"to_{label}"] = [round(value, 3) for value in interval]
             differences[f"{source} {ratio:g} {condition}"] = entry
     return {"rows": len(rows), "data_agent": differences}
 

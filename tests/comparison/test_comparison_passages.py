@@ -13,6 +13,7 @@ import pytest
 from comparison.passages import CHARACTERS, draw_passages, passages_of
 from comparison.shards import prepare, wrong_labels
 from comparison.sources import Source
+from comparison.splits import labelled
 from streaming import StreamingDataset
 
 # Each passage starts with its package, file and paragraph.
@@ -81,7 +82,8 @@ def test_a_real_package_has_passages() -> None:
 def test_conditions_are_those_of_texts_too(tmp_path: Path, condition: str) -> None:
     labels = np.arange(200) % 4
     texts = np.array([f"text {at} of class {at % 4}" for at in range(200)])
-    folder = prepare(Source(texts, labels, texts[:8], labels[:8]), tmp_path, condition, 0)
+    source = Source(labelled(texts, labels), labelled(texts[:8], labels[:8]))
+    folder = prepare(source, tmp_path, condition, 0)
     dataset = StreamingDataset(local=str(folder), batch_size=1)
     samples = [dataset[at] for at in range(dataset.size)]
     wrong = wrong_labels(folder)

@@ -31,7 +31,7 @@ def test_the_mean_over_conditions_is_paired_by_seed() -> None:
     assert best_rule(mean) == "random"  # the other was not run on all conditions
     found = difference_to(mean, "data_agent", "random")
     assert found is not None and found.seeds == 2
-    assert found.mean == pytest.approx((0.02 + 0.06) / 2)
-    assert found.low == pytest.approx(0.02) and found.high == pytest.approx(0.06)
+    assert found.mean == pytest.approx(4)  # points
+    assert found.low == pytest.approx(2) and found.high == pytest.approx(6)
     # One condition is its own mean.
     assert list(with_mean({"clean": conditions["clean"]})) == ["clean"]

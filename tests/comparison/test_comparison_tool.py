@@ -15,6 +15,7 @@ from typing import Any
 
 from compare import PRESETS
 from comparison.conditions import CONDITIONS
+from comparison.runs import recipe_file
 from comparison.sources import SOURCES
 from filelock import FileLock
 
@@ -86,7 +87,7 @@ def test_presets_name_what_there_is() -> None:
     for preset in PRESETS.values():
         assert set(preset.sources) <= set(SOURCES) and set(preset.conditions) <= set(CONDITIONS)
         for source in preset.sources:
-            assert (COMPARE.parents[1] / "yamls" / f"{source}.yaml").exists()
+            assert recipe_file(source).exists()
     for name in ("quick", "full"):
         assert PRESETS[name].conditions == tuple(CONDITIONS)
 

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from comparison.measures import measure_of
 from comparison.table import by_selector, difference_to, groups_of, with_mean
 
 # Told apart by colour-blind readers (Okabe and Ito); ours is drawn on top.
@@ -50,8 +51,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 found = difference_to(own, name, "random")
                 if found is not None:
                     places.append(x + offset)
-                    means.append(100 * found.mean)
-                    errors.append((100 * (found.mean - found.low), 100 * (found.high - found.mean)))
+                    means.append(found.mean)
+                    errors.append((found.mean - found.low, found.high - found.mean))
             if places:
                 axes.errorbar(
                     places,
@@ -64,7 +65,11 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                     color=_COLORS[name],
                     label=name,
                 )
-        axes.set_title(f"{source}, ratio {ratio:g}: accuracy against random selection, in points")
+        measure = measure_of(row for own in conditions.values() for row in own)
+        axes.set_title(
+            f"{source}, ratio {ratio:g}: {measure.name} against random selection, in "
+            f"{measure.unit}; {measure.sign}"
+        )
         axes.set_xticks(range(len(conditions)), list(conditions))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", linewidth=0.4)

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
+from comparison.measures import MEASURES, measured
 from comparison.shards import wrong_labels
 from composer_dataagent.report import read_run
 
@@ -32,7 +33,8 @@ def row_of(run_dir: Path, train: Path, expected_samples: int) -> dict[str, Any]:
     Returns:
         dict[str, Any]:
 
-        - ``accuracy``: on the evaluation set, after the last step, in [0, 1],
+        - ``accuracy`` (in [0, 1]) or ``loss`` (of a language model, nats per token): on the
+          evaluation set, after the last step,
         - ``samples``: samples trained on,
         - ``overhead``: seconds of the agent (signals, acting, PPO, selecting) over all others of
           training,
@@ -53,12 +55,11 @@ def row_of(run_dir: Path, train: Path, expected_samples: int) -> dict[str, Any]:
             "fair comparison"
         )
     wrong = wrong_labels(train)
-    (metric,) = (name for name in last["metrics"] if "Accuracy" in name)
     agent = sum(row["agent_seconds"] for row in run.rows)
     seconds = sum(row["seconds"] for row in run.rows)
     in_last_epoch = run.ledger["last_seen"] == run.ledger["last_seen"].max()
     return {
-        "accuracy": last["metrics"][metric],
+        **measured(last["metrics"]),
         "samples": samples,
         "overhead": agent / (seconds - agent),
         "coverage": last["coverage"],
@@ -87,7 +88,9 @@ def _row_of(line: str, place: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
     try:
         row = json.loads(line)
-        missing = {*KEY, "recipe", "accuracy"} - row.keys()
+        missing = {*KEY, "recipe"} - row.keys()
+        if not any(measure.name in row for measure in MEASURES):
+            missing.add(" or ".join(measure.name for measure in MEASURES))
     except (ValueError, AttributeError):
         missing = {"JSON"}
     if missing:

@@ -16,6 +16,7 @@ from typing import Any
 from comparison.methods import METHODS, settings_of
 from comparison.rows import row_of
 from comparison.shards import wrong_labels
+from comparison.sources import RECIPES
 from composer_dataagent import DataAgent
 from composer_dataagent.recipes import Recipe, load_recipe, train
 from composer_dataagent.version import __version__
@@ -28,7 +29,7 @@ class Job:
     """One run of a comparison.
 
     Attributes:
-        source (str): Name of the data, and of the recipe in ``yamls/`` that trains on it.
+        source (str): A name in ``SOURCES``.
         condition (str): What is done to the data.
         selector (str): A name in ``METHODS``.
         ratio (float): Of the default schedule, which sets the budget.
@@ -77,6 +78,11 @@ class Plan:
     full_samples: int
 
 
+def recipe_file(source: str) -> Path:
+    """The recipe that trains on a source."""
+    return _YAMLS / f"{RECIPES.get(source, source)}.yaml"
+
+
 def plan(job: Job, data: Path, runs: Path) -> Plan:
     """The recipe of a run, and what it is to cost.
 
@@ -88,7 +94,7 @@ def plan(job: Job, data: Path, runs: Path) -> Plan:
     Raises:
         ValueError: The budget is too small for the method.
     """
-    recipe = load_recipe(_YAMLS / f"{job.source}.yaml").model_dump()
+    recipe = load_recipe(recipe_file(job.source)).model_dump()
     shards = data / f"{job.condition}-seed{job.seed}"
     num_samples = len(wrong_labels(shards))
     epochs = int(recipe["trainer"]["max_duration"].removesuffix("ep"))
@@ -105,7 +111,7 @@ def plan(job: Job, data: Path, runs: Path) -> Plan:
     recipe["algorithms"] = {**recipe["algorithms"], "data_agent": settings["agent"]}
     recipe["trainer"] |= {
         "max_duration": settings["max_duration"],
-        "eval_interval": "1dur",  # at the end: the accuracy that counts
+        "eval_interval": "1dur",  # at the end: what counts
         "progress_bar": False,
     }
     return Plan(Recipe.model_validate(recipe), shards, settings["samples"], epochs * num_samples)

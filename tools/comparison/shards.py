@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from streaming import MDSWriter
 
 from comparison.conditions import CONDITIONS
 from comparison.sources import Source
+from comparison.splits import Split
 
 # Dozens of shards, so that selections touch some and not others.
 _SHARD_BYTES = 1 << 17
@@ -40,11 +42,11 @@ def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
     Returns:
         Path: The folder of the shards to train on.
     """
-    _write(folder / "eval", source.eval_inputs, source.eval_labels)
+    _write(folder / "eval", source.eval, enumerate(source.eval.labels))
     train = _train_folder(folder, condition, seed)
     rng = np.random.default_rng([zlib.crc32(condition.encode()), seed])
-    data = CONDITIONS[condition](source.labels, rng)
-    _write(train, source.inputs[data.rows], data.labels, data.wrong)
+    data = CONDITIONS[condition](source.train.labels, rng)
+    _write(train, source.train, zip(data.rows, data.labels, strict=True), data.wrong)
     return train
 
 
@@ -59,26 +61,17 @@ def _train_folder(folder: Path, condition: str, seed: int) -> Path:
 
 def _write(
     folder: Path,
-    inputs: NDArray,
-    labels: NDArray[np.int64],
+    split: Split,
+    samples: Iterable[tuple[int, int]],
     wrong: NDArray[np.bool_] | None = None,
 ) -> None:
     if folder.exists():
         return
-    name, encoding = _column_of(inputs)
-    columns = {name: encoding, "label": "int"}
     beside = folder.with_suffix(".part")
     shutil.rmtree(beside, ignore_errors=True)  # left by a kill
-    with MDSWriter(out=str(beside), columns=columns, size_limit=_SHARD_BYTES) as writer:
-        for value, label in zip(inputs, labels, strict=True):
-            writer.write({name: value, "label": int(label)})
+    with MDSWriter(out=str(beside), columns=split.columns, size_limit=_SHARD_BYTES) as writer:
+        for row, label in samples:
+            writer.write(split.sample(int(row), int(label)))
     if wrong is not None:
         np.save(beside / _WRONG, wrong)
     beside.rename(folder)
-
-
-def _column_of(inputs: NDArray) -> tuple[str, str]:
-    """Name, as recipes know it, and encoding of the column that inputs are kept in."""
-    if inputs.dtype.kind == "U":
-        return "text", "str"
-    return "image", f"ndarray:uint8:{','.join(map(str, inputs.shape[1:]))}"

@@ -14,7 +14,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from comparison.language import instructions, topics
 from comparison.passages import CHARACTERS, PACKAGES, draw_passages
+from comparison.splits import Split, labelled
 from composer_dataagent.recipes.digits import load_splits
 
 # Debian's package: apt-get install dataset-fashion-mnist, or, without being root,
@@ -28,26 +30,22 @@ TEXT_TRAIN, TEXT_EVAL = 1_000, 250
 
 @dataclass(frozen=True)
 class Source:
-    """Images or texts with true labels, split in two.
+    """Clean data in two parts.
 
     Attributes:
-        inputs (NDArray): ``[N, H, W]`` uint8 images or ``[N]`` texts to train on.
-        labels (NDArray[np.int64]): ``[N]``.
-        eval_inputs (NDArray): ``[M, ...]`` to evaluate on; never changed.
-        eval_labels (NDArray[np.int64]): ``[M]``.
+        train (Split): To train on.
+        eval (Split): To evaluate on; never changed.
     """
 
-    inputs: NDArray
-    labels: NDArray[np.int64]
-    eval_inputs: NDArray
-    eval_labels: NDArray[np.int64]
+    train: Split
+    eval: Split
 
 
 def digits(folder: Path) -> Source:
     """scikit-learn's digits: 1,437 images of 8x8 to train on, 360 to evaluate on."""
     del folder
     splits = load_splits()
-    return Source(*splits["train"], *splits["eval"])
+    return Source(labelled(*splits["train"]), labelled(*splits["eval"]))
 
 
 @functools.cache  # several recipes train on it
@@ -69,7 +67,8 @@ def fashion(folder: Path) -> Source:
         ) from error
     rows = np.random.default_rng(0).permutation(len(labels))[:FASHION_SAMPLES]
     return Source(
-        images[rows], labels[rows].astype(np.int64), eval_images, eval_labels.astype(np.int64)
+        labelled(images[rows], labels[rows].astype(np.int64)),
+        labelled(eval_images, eval_labels.astype(np.int64)),
     )
 
 
@@ -80,16 +79,14 @@ def text(folder: Path) -> Source:
     versions that are installed.
     """
     del folder
-    splits = draw_passages(PACKAGES, TEXT_TRAIN, TEXT_EVAL)
-    columns = [
-        column
-        for split in splits
-        for column in (
+    train, evaluate = (
+        labelled(
             np.array([passage for passage, _ in split], f"U{CHARACTERS}"),
             np.array([label for _, label in split], np.int64),
         )
-    ]
-    return Source(*columns)
+        for split in draw_passages(PACKAGES, TEXT_TRAIN, TEXT_EVAL)
+    )
+    return Source(train, evaluate)
 
 
 def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
@@ -101,11 +98,14 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-# By the name of the recipe in yamls/ that trains on it.
+# By the name of the recipe in yamls/ that trains on it, or that RECIPES tells.
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "digits": digits,
     "fashion": fashion,
     "fashion_resnet8": fashion,
     "fashion_vit": fashion,
     "text": text,
+    "causal_lm": lambda folder: Source(*topics()),
+    "instructions": lambda folder: Source(*instructions()),
 }
+RECIPES = {"instructions": "causal_lm"}

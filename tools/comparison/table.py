@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from comparison.measures import Measure, measure_of
 from comparison.methods import METHODS, RULES
 from comparison.rows import mean, values
 from comparison.statistics import Difference, paired_difference
@@ -23,20 +24,27 @@ def by_selector(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def best_rule(rows: Rows) -> str | None:
-    """The rule with the highest mean accuracy among the rows of one condition."""
-    means = {name: mean(own, "accuracy") for name, own in by_selector(rows).items()}
+    """The rule with the best mean among the rows of one condition."""
+    measure = measure_of(rows)
+    means = {name: mean(own, measure.name) for name, own in by_selector(rows).items()}
     rules = [name for name in RULES if name in means]
-    return max(rules, key=means.__getitem__, default=None)
+    return measure.best(rules, key=means.__getitem__, default=None)
 
 
 def difference_to(rows: Rows, selector: str, other: str | None) -> Difference | None:
-    """Accuracy of one method minus that of another, over the seeds of one condition."""
+    """What one method reached minus what another did, over the seeds of one condition.
+
+    In the unit of the measure: points, or nats.
+    """
     groups = by_selector(rows)
     if other not in groups or selector not in groups or selector == other:
         return None
-    return paired_difference(
-        values(groups[selector], "accuracy"), values(groups[other], "accuracy")
+    measure = measure_of(rows)
+    ours, theirs = (
+        {seed: measure.scale * value for seed, value in values(groups[name], measure.name).items()}
+        for name in (selector, other)
     )
+    return paired_difference(ours, theirs)
 
 
 def groups_of(rows: Rows) -> Iterator[tuple[str, float, dict[str, list[Mapping[str, Any]]]]]:
@@ -54,13 +62,14 @@ def with_mean(conditions: Mapping[str, Rows]) -> dict[str, Rows]:
     """
     if len(conditions) < 2:
         return dict(conditions)
+    name = measure_of(row for rows in conditions.values() for row in rows).name
     runs: dict[tuple[str, int], list[float]] = {}
     for row in (row for rows in conditions.values() for row in rows):
-        runs.setdefault((row["selector"], row["seed"]), []).append(row["accuracy"])
+        runs.setdefault((row["selector"], row["seed"]), []).append(row[name])
     means = [
-        {"selector": selector, "seed": seed, "accuracy": float(np.mean(accuracies))}
-        for (selector, seed), accuracies in runs.items()
-        if len(accuracies) == len(conditions)
+        {"selector": selector, "seed": seed, name: float(np.mean(found))}
+        for (selector, seed), found in runs.items()
+        if len(found) == len(conditions)
     ]
     return {**conditions, "mean": means}
 
@@ -70,22 +79,24 @@ def to_markdown(rows: Rows) -> str:
     parts = []
     for source, ratio, conditions in groups_of(rows):
         parts.append(f"## {source}, ratio {ratio:g}\n")
-        parts.append("Accuracy in %, mean ± standard deviation over seeds:\n")
-        parts.append(_accuracies(conditions))
+        measure = measure_of(row for own in conditions.values() for row in own)
+        parts.append(f"{measure.title}, mean ± standard deviation over seeds:\n")
+        parts.append(_levels(conditions, measure))
         parts.append(
-            "\nPaired differences in points, with 95 % bootstrap intervals (of few seeds too "
-            "narrow: they cover the mean in 75 % of all cases with 3 seeds, in 85 % with 5):\n"
+            f"\nPaired differences in {measure.unit} ({measure.sign}), with 95 % bootstrap "
+            "intervals (of few seeds too narrow: they cover the mean in 75 % of all cases with 3 "
+            "seeds, in 85 % with 5):\n"
         )
-        parts.append(_differences(conditions))
+        parts.append(_differences(conditions, measure))
         parts.append("\nWhat it cost and whom it chose, as means over the conditions:\n")
         parts.append(_costs(conditions))
         parts.append("")
     return "\n".join(parts)
 
 
-def _accuracies(conditions: Mapping[str, Rows]) -> str:
+def _levels(conditions: Mapping[str, Rows], measure: Measure) -> str:
     names = dict.fromkeys(name for rows in conditions.values() for name in by_selector(rows))
-    lines = []
+    lines, digits = [], measure.digits
     for name in sorted(names, key=list(METHODS).index):
         cells, means = [], []
         for rows in conditions.values():
@@ -93,16 +104,16 @@ def _accuracies(conditions: Mapping[str, Rows]) -> str:
             if own is None:
                 cells.append("")
                 continue
-            accuracies = 100 * np.array(list(values(own, "accuracy").values()))
-            means.append(accuracies.mean())
-            spread = f" ± {accuracies.std(ddof=1):.2f}" if len(accuracies) > 1 else ""
-            cells.append(f"{accuracies.mean():.2f}{spread} ({len(accuracies)})")
+            found = measure.scale * np.array(list(values(own, measure.name).values()))
+            means.append(found.mean())
+            spread = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
+            cells.append(f"{found.mean():.{digits}f}{spread} ({len(found)})")
         complete = len(means) == len(conditions)
-        lines.append([name, *cells, f"{np.mean(means):.2f}" if complete else ""])
+        lines.append([name, *cells, f"{np.mean(means):.{digits}f}" if complete else ""])
     return _table(["selector", *conditions, "mean"], lines)
 
 
-def _differences(conditions: Mapping[str, Rows]) -> str:
+def _differences(conditions: Mapping[str, Rows], measure: Measure) -> str:
     lines = []
     for condition, rows in with_mean(conditions).items():
         best = best_rule(rows)
@@ -110,7 +121,7 @@ def _differences(conditions: Mapping[str, Rows]) -> str:
             if name == "full" or name in RULES:
                 continue
             cells = [
-                _in_points(difference_to(rows, name, other))
+                _interval(difference_to(rows, name, other), measure.digits)
                 for other in ("full", "random", "short", best)
             ]
             lines.append([condition, name, *cells, best or ""])
@@ -120,11 +131,11 @@ def _differences(conditions: Mapping[str, Rows]) -> str:
     )
 
 
-def _in_points(difference: Difference | None) -> str:
-    if difference is None:
+def _interval(found: Difference | None, digits: int) -> str:
+    if found is None:
         return ""
-    mean_, low, high = (100 * value for value in (difference.mean, difference.low, difference.high))
-    return f"{mean_:+.2f} [{low:+.2f}, {high:+.2f}]"
+    mean_, low, high = (f"{value:+.{digits}f}" for value in (found.mean, found.low, found.high))
+    return f"{mean_} [{low}, {high}]"
 
 
 def _costs(conditions: Mapping[str, Rows]) -> str:
