@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import sysconfig
+from itertools import islice
+from pathlib import Path
+
 import numpy as np
 from conversion.sequences import Counts, packed
 from conversion.vocabulary import load_vocabulary
-from write_instructions import splits
+from write_instructions import modules, splits
 from write_topics import texts
 
 from comparison.splits import Split, answers, sequences
@@ -26,6 +30,26 @@ def topics() -> tuple[Split, Split]:
         return sequences(np.stack([sample["tokens"] for sample in samples]))
 
     return of("train"), of("eval")
+
+
+def library() -> tuple[Split, Split]:
+    """Source of Python's library, packed module by module: 9,600 sequences, and 500 to evaluate.
+
+    As many modules as that takes, each tenth of them to evaluate on.
+    """
+    vocabulary = load_vocabulary("bytes")
+    paths = [*modules(Path(sysconfig.get_path("stdlib"))).values()]
+    held_out = paths[::10]
+    others = [path for at, path in enumerate(paths) if at % 10]
+    np.random.default_rng(0).shuffle(others)  # the first letters of names are no sample
+
+    def of(paths: list[Path], count: int) -> Split:
+        texts = (path.read_text("utf-8", errors="replace") for path in paths)
+        documents = ([*tokens, vocabulary.end] for tokens in vocabulary.encode(list(texts)))
+        samples = packed(documents, LENGTH, vocabulary.dtype, Counts())
+        return sequences(np.stack([sample["tokens"] for sample in islice(samples, count)]))
+
+    return of(others, 9_600), of(held_out, 500)
 
 
 def instructions() -> tuple[Split, Split]:

@@ -14,7 +14,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.language import instructions, topics
+from comparison.language import instructions, library, topics
 from comparison.passages import CHARACTERS, PACKAGES, draw_passages
 from comparison.splits import Split, labelled
 from composer_dataagent.recipes.digits import load_splits
@@ -49,8 +49,8 @@ def digits(folder: Path) -> Source:
 
 
 @functools.cache  # several recipes train on it
-def fashion(folder: Path) -> Source:
-    """Fashion-MNIST: a fixed part of 8,000 images of 28x28 to train on, 10,000 to evaluate on."""
+def fashion(folder: Path, samples: int = FASHION_SAMPLES) -> Source:
+    """Fashion-MNIST: a fixed part of its images of 28x28 to train on, 10,000 to evaluate on."""
     try:
         (images, labels), (eval_images, eval_labels) = (
             (
@@ -65,7 +65,7 @@ def fashion(folder: Path) -> Source:
             "dataset-fashion-mnist: install it, or unpack it anywhere (apt-get download, dpkg-deb "
             "-x) and give --fashion the folder of its .gz files"
         ) from error
-    rows = np.random.default_rng(0).permutation(len(labels))[:FASHION_SAMPLES]
+    rows = np.random.default_rng(0).permutation(len(labels))[:samples]
     return Source(
         labelled(images[rows], labels[rows].astype(np.int64)),
         labelled(eval_images, eval_labels.astype(np.int64)),
@@ -107,5 +107,7 @@ SOURCES: dict[str, Callable[[Path], Source]] = {
     "text": text,
     "causal_lm": lambda folder: Source(*topics()),
     "instructions": lambda folder: Source(*instructions()),
+    "library": lambda folder: Source(*library()),
+    "fashion_all": lambda folder: fashion(folder, 60_000),
 }
-RECIPES = {"instructions": "causal_lm"}
+RECIPES = {"instructions": "causal_lm", "library": "causal_lm", "fashion_all": "fashion"}
