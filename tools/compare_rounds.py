@@ -175,7 +175,7 @@ def main(
     warnings.simplefilter("ignore")
     folder.mkdir(parents=True, exist_ok=True)
     results = results or folder / "rounds.jsonl"
-    jobs = [
+    jobs: list[dict[str, Any]] = [
         dict(zip(KEY, (source, condition, ratio, way, seed), strict=True))
         for seed, source, condition, ratio in itertools.product(
             range(seeds), sources, conditions, (1.0, *ratios)

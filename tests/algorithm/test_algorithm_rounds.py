@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from composer import Trainer
 from digits_run import (
     NUM_SAMPLES,
     Recorder,
@@ -32,12 +33,12 @@ def _loader(shards: str, kind: str, **loader: Any) -> Any:
     return make_loader(shards, batch_size=BATCH, **loader)
 
 
-def _run(loader: Any, epochs: int = 1, callbacks: Any = (), trainer: Any = None, **agent: Any):
+def _run(
+    loader: Any, epochs: int = 1, trainer: dict[str, Any] | None = None, **arguments: Any
+) -> tuple[Trainer, DataAgent, Recorder]:
     recorder = Recorder()
-    agent = DataAgent(**{"ratio": 0.5, "interval": "0.25ep"} | agent)
-    run = build_trainer(
-        loader, agent, epochs=epochs, callbacks=[recorder, *callbacks], **(trainer or {})
-    )
+    agent = DataAgent(**{"ratio": 0.5, "interval": "0.25ep"} | arguments)
+    run = build_trainer(loader, agent, epochs=epochs, callbacks=[recorder], **(trainer or {}))
     run.fit()
     return run, agent, recorder
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import random
 import sysconfig
 from itertools import islice
 from pathlib import Path
@@ -41,7 +42,7 @@ def library() -> tuple[Split, Split]:
     paths = [*modules(Path(sysconfig.get_path("stdlib"))).values()]
     held_out = paths[::10]
     others = [path for at, path in enumerate(paths) if at % 10]
-    np.random.default_rng(0).shuffle(others)  # the first letters of names are no sample
+    random.Random(0).shuffle(others)  # the first letters of names are no sample
 
     def of(paths: list[Path], count: int) -> Split:
         texts = (path.read_text("utf-8", errors="replace") for path in paths)
