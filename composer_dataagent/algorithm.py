@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,7 +72,7 @@ from composer_dataagent.signals import (
     has_decoder_of_its_own,
     scale_gradient,
 )
-from composer_dataagent.streaming import Attachment, attach, part
+from composer_dataagent.streaming import Attachment, attach, parts_of
 from composer_dataagent.version import __version__
 from composer_dataagent.visits import VisitBuffer, Visits
 
@@ -691,8 +690,7 @@ class DataAgent(Algorithm):
 
     def _part_sizes(self) -> list[int]:
         """How many samples each round of an epoch chooses from."""
-        ends = [self.num_samples * at // self._rounds for at in range(self._rounds + 1)]
-        return [end - start for start, end in pairwise(ends)]
+        return [part.stop - part.start for part in parts_of(self.num_samples, self._rounds)]
 
     def _global_batch_size(self) -> int:
         assert self._loader.batch_size is not None, "refused by streaming.attach"
@@ -840,19 +838,14 @@ class DataAgent(Algorithm):
         mean_action: Tensor | None,
     ) -> GatheredRows:
         """Write all ranks' visits to the ledger of each, and give them in order of their steps."""
-        rows = self._gather(visits, agreement, score=score, mean_action=mean_action)
+        columns = _columns(visits, agreement, score=score, mean_action=mean_action)
+        rows = self._ranks.all_gather_rows(columns)
         order = np.argsort(rows.columns["step"], kind="stable")
         columns = {name: column[order] for name, column in rows.columns.items()}
         self._nonfinite.hear(columns["ids"][columns["nonfinite"]], self._round)
         recorded = {n: c for n, c in columns.items() if n not in ("ids", *_NOT_RECORDED)}
         self.ledger.record(columns["ids"], self._round, **recorded)
         return GatheredRows(columns, rows.rank[order])
-
-    def _gather(self, visits: Visits, agreement: Tensor, **more: Tensor | None) -> GatheredRows:
-        """All ranks' visits as arrays, rank by rank."""
-        columns = visits.on_host() | {"agreement": agreement.cpu().numpy()}
-        columns |= {n: column.cpu().numpy() for n, column in more.items() if column is not None}
-        return self._ranks.all_gather_rows(columns)
 
     def _aims(self, rows: GatheredRows) -> NDArray[np.float32]:
         """What each sample's action is compared with, within its batch of all ranks, ``[G]``."""
@@ -1012,7 +1005,7 @@ class DataAgent(Algorithm):
                 ratio,
                 f"a function that gives a ratio in (0, 1] for {self._name_of_round(number)}",
             )
-            size = self._size_for(ratio, count)
+            size = self._size_for(self.selector.ratio_of(ratio), count)
             batches = self._attachment.batches_left(self._loader, size)
             progress += share_of_training(state, 1 / self._rounds, batches, size)
             sizes.append(size)
@@ -1024,7 +1017,8 @@ class DataAgent(Algorithm):
         if self._rounds == 1:
             return None
         epoch, at = divmod(self._round, self._rounds)
-        return part(self._attachment.order_of(epoch), at, self._rounds).astype(np.int64)
+        mine = parts_of(self.num_samples, self._rounds)[at]
+        return np.sort(self._attachment.order_of(epoch)[mine]).astype(np.int64)
 
     def _known(self, candidates: NDArray[np.int64] | None, size: int, state: State) -> Ledger:
         """What is known of the candidates before the coming round trains on them."""
@@ -1047,24 +1041,27 @@ class DataAgent(Algorithm):
         mine = share_of_rank(candidates, collectives.rank(), ranks)
         rows = int(state.device_train_microbatch_size or self._loader.batch_size)
         batches = self._attachment.read(mine, self._loader, min(rows, self._loader.batch_size))
-        visits = self._sound(
-            Visits.cat(
-                [self._visits_of(*seen, state) for seen in look(state, self._reader, batches)]
-            )
-        )
-        agreement = self._agreement(visits)
-        score = None
-        if self._learner is not None:
-            score = self._score_of(self._act(self._learner, visits, agreement)[1])
-        columns = self._gather(visits, agreement, score=score).columns
+        seen = [self._seen(*batch, state) for batch in look(state, self._reader, batches)]
+        together = {name: np.concatenate([part[name] for part in seen]) for name in seen[0]}
+        columns = self._ranks.all_gather_rows(together).columns
         last_seen, known.last_seen = known.last_seen, np.full_like(known.last_seen, -1)
-        known.score = None if score is None else np.full(len(known), np.nan, np.float32)
+        known.score = np.full(len(known), np.nan, np.float32) if "score" in columns else None
         shown = {n: c for n, c in columns.items() if n not in ("ids", *_NOT_RECORDED)}
         known.record(np.searchsorted(candidates, columns["ids"]), 0, **shown)
         # How long ago they were trained on; those that never were need not come first any more.
         known.last_seen = np.where(last_seen < 0, last_seen.max(initial=0), last_seen)
         self._looked = len(candidates)
         return known
+
+    def _seen(
+        self, ids: Tensor, signals: Signals, features: Tensor | None, state: State
+    ) -> dict[str, NDArray]:
+        """What a batch that was only looked at says of its samples."""
+        visits = self._sound(self._visits_of(ids, signals, features, state))
+        agreement, score = self._agreement(visits), None
+        if self._learner is not None:
+            score = self._score_of(self._act(self._learner, visits, agreement)[1])
+        return _columns(visits, agreement, score=score)
 
     def _foresee(self, candidates: NDArray[np.int64], known: Ledger) -> None:
         """Write into ``known`` what those that were never seen are probably like."""
@@ -1303,6 +1300,12 @@ class DataAgent(Algorithm):
         rank, ranks = collectives.rank(), collectives.world_size()
         self._visits.load_state_dict(state["visits"], rank, ranks, self._device)
         self._journal.load_state_dict(state["journal"], rank, ranks)
+
+
+def _columns(visits: Visits, agreement: Tensor, **more: Tensor | None) -> dict[str, NDArray]:
+    """Visits, and what was made of them, as arrays."""
+    columns = visits.on_host() | {"agreement": agreement.cpu().numpy()}
+    return columns | {name: c.cpu().numpy() for name, c in more.items() if c is not None}
 
 
 def _unpack(bits: Tensor, count: int) -> NDArray[np.bool_]:

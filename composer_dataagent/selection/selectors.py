@@ -89,6 +89,10 @@ class Selector(ABC):
         """Whether flagged samples are held back."""
         return self.gate > 0 and ledger.flag_share >= MISLABEL_GATE_SHARE
 
+    def ratio_of(self, ratio: float) -> float:
+        """The share of the samples that it picks where ``ratio`` is wanted. Default: that."""
+        return ratio
+
     @abstractmethod
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """Pick exactly ``size`` samples.
@@ -355,6 +359,11 @@ class FullSelector(Selector):
     """Everything, whatever the ratio: observe and report only."""
 
     summary = "All samples, whatever the ratio: observe and report only"
+
+    def ratio_of(self, ratio: float) -> float:
+        """1."""
+        del ratio
+        return 1.0
 
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """All samples."""

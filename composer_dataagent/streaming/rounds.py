@@ -7,9 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-import numpy as np
-from numpy.typing import NDArray
-
 
 @dataclass(frozen=True, eq=False)
 class Rounds:
@@ -33,20 +30,6 @@ def batches_of(samples: int, batch_size: int, drop_last: bool) -> int:
     return samples // batch_size if drop_last else ceil(samples / batch_size)
 
 
-def part(order: NDArray, at: int, parts: int) -> NDArray:
-    """One of ``parts`` nearly equal parts of an order, sorted.
-
-    Args:
-        order (NDArray): ``[N]`` sample ids.
-        at (int): Which part, from 0.
-        parts (int): How many.
-
-    Returns:
-        NDArray: A sorted copy.
-    """
-    return np.sort(order[part_of(len(order), at, parts)])
-
-
-def part_of(count: int, at: int, parts: int) -> slice:
-    """Where part ``at`` of ``parts`` nearly equal parts of ``count`` things is."""
-    return slice(count * at // parts, count * (at + 1) // parts)
+def parts_of(count: int, parts: int) -> list[slice]:
+    """Where each of nearly equal parts of ``count`` things is."""
+    return [slice(count * at // parts, count * (at + 1) // parts) for at in range(parts)]

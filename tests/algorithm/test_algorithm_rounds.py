@@ -155,6 +155,13 @@ def test_every_rule_selects_in_rounds(shards: str, selector: str, look: bool) ->
     assert len(ids) == len(set(ids)) == 25 + 26 + 26 + 26
 
 
+@pytest.mark.parametrize("interval", [None, "0.25ep"])
+def test_full_is_full(shards: str, interval: str | None) -> None:
+    loader = make_loader(shards, batch_size=BATCH)
+    _, _, recorder = _run(loader, epochs=2, selector="full", interval=interval)
+    assert [sorted(ids) for ids in recorder.by_epoch()] == [list(range(NUM_SAMPLES))] * 2
+
+
 def test_look_leaves_no_trace(shards: str) -> None:
     """What is chosen at random is not changed by a look, and neither is anything else."""
     runs = [
