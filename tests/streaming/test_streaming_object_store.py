@@ -234,13 +234,16 @@ def remove_the_index(folder: Path, store: ObjectStore) -> None:
 def test_damaged_index_is_refused_and_the_way_back(
     store: ObjectStore, remotes: dict[str, str], tmp_path: Path, name: str, ranks: int
 ) -> None:
-    """Stock code does so, and leaves it in the cache, from where it must be deleted."""
+    """Stock code does so, and leaves it in the cache, from where it must be deleted.
+
+    It comes at once, so nobody waits: the timeout is for machines that have much else to do.
+    """
     fault, cause = DAMAGED[name]
     store.break_down(fault)
     outcomes = run_epochs(
         Epoch(),
         Epoch(before=partial(remove_the_index, tmp_path, store)),
-        dataset=arguments(remotes, "plain", tmp_path, download_retry=1, download_timeout=2),
+        dataset=arguments(remotes, "plain", tmp_path, download_retry=1, download_timeout=60),
         ranks=ranks,
         environment=store.environment,
     )
