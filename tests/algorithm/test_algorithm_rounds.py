@@ -8,6 +8,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from composer import Trainer
@@ -19,10 +20,15 @@ from digits_run import (
     make_map_loader,
     weights_of,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from sound_runs import assert_sound
 
 from composer_dataagent import DataAgent
+from composer_dataagent.look import share_of_rank
 from composer_dataagent.report.history import read_rows
+from composer_dataagent.rounds import rounds_per_epoch
+from composer_dataagent.streaming import parts_of
 
 BATCH = 8
 
@@ -203,3 +209,36 @@ def test_rule_with_a_memory_of_its_own_is_refused() -> None:
 def test_round_too_small_for_a_batch(shards: str) -> None:
     with pytest.raises(ValueError, match="longer interval"):
         _run(make_loader(shards, batch_size=16), interval="0.05ep", ratio=0.2)
+
+
+@pytest.mark.parametrize(
+    ("interval", "batches", "rounds"),
+    [
+        (None, 50, 1),
+        ("1ep", 50, 1),
+        ("0.1ep", 50, 10),
+        ("0.3ep", 50, 3),
+        (" 5e-2 ep", 50, 20),
+        ("10ba", 50, 5),
+        ("2000ba", 50, 1),
+        ("1ba", 50, 50),
+    ],
+)
+def test_rounds_of_an_epoch(interval: str | None, batches: int, rounds: int) -> None:
+    assert rounds_per_epoch(interval, batches) == rounds
+
+
+@given(st.integers(1, 1000), st.integers(1, 60))
+def test_parts_are_a_partition(count: int, parts: int) -> None:
+    found = [i for part in parts_of(count, parts) for i in range(count)[part]]
+    assert found == list(range(count))
+    sizes = [part.stop - part.start for part in parts_of(count, parts)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.integers(1, 100), st.integers(1, 8))
+def test_ranks_look_at_everything_in_equal_numbers(count: int, ranks: int) -> None:
+    shares = [share_of_rank(np.arange(count), rank, ranks) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1
+    assert set(np.concatenate(shares)) == set(range(count))
+    assert sum(map(len, shares)) < count + ranks
