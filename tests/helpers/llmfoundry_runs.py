@@ -62,8 +62,15 @@ def write_inputs(folder: Path) -> Inputs:
     )
     documents = texts()["eval"]
     _tokenizer(documents).save_pretrained(inputs.tokenizer)
-    shape = {"vocab_size": VOCABULARY, "n_positions": LENGTH, "n_embd": 32, "n_layer": 2}
-    GPT2Config(**shape, n_head=2, bos_token_id=0, eos_token_id=0).save_pretrained(inputs.tokenizer)
+    GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=LENGTH,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+    ).save_pretrained(inputs.tokenizer)
     documents_folder = folder / "documents"
     documents_folder.mkdir()
     for number, document in enumerate(documents):

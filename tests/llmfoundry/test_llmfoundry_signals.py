@@ -25,6 +25,9 @@ from torch.nn import functional
 
 from composer_dataagent.signals import BatchReader, FeatureHook, detect_signals, find_head
 
+# Of llm-foundry and what it imports, while it makes models and batches.
+pytestmark = pytest.mark.filterwarnings("default")
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "untied": {"tie_word_embeddings": False},
@@ -76,7 +79,7 @@ def test_losses_are_those_of_the_model(
         own = model.loss(outputs, batch)
     signals = detect_signals(model)(outputs, batch)
     loss, entropy = reference(outputs.logits, batch["labels"])
-    assert loss.max() > 1.1 * loss.min()
+    assert loss.max() - loss.min() > 0.1
     torch.testing.assert_close(signals.loss.double(), loss, rtol=0, atol=1e-5)
     torch.testing.assert_close(signals.entropy.double(), entropy, rtol=0, atol=1e-5)
     # Of the whole batch, the mean over tokens is what the model is trained on.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,18 @@ class Kind:
         model: Its settings.
         loader: Its loader's settings, for the folder of a run.
         kills: After which batches a run is killed, before they are saved.
+        agent: Further settings of ``data_agent``.
     """
 
     model: Callable[[Inputs], dict[str, Any]]
     loader: Callable[[Inputs, Path], dict[str, Any]]
     kills: tuple[int, ...]
+    agent: dict[str, Any] = field(default_factory=dict)
 
 
 KINDS = {
     "mpt, text": Kind(lambda _: MPT, lambda inputs, _: text_loader(inputs), (8, 16)),
-    "mpt, prompts": Kind(lambda _: MPT, prompts_loader, (5, 13)),
+    "mpt, prompts": Kind(lambda _: MPT, prompts_loader, (5, 13), {"state": "both"}),
     "gpt2, prompts": Kind(gpt2, prompts_loader, (13,)),
     "mpt, prompts of a Hugging Face data set": Kind(
         lambda _: MPT, lambda inputs, _: lines_loader(inputs), (13,)
@@ -56,7 +58,9 @@ KINDS = {
 
 
 def settings_of(kind: Kind, inputs: Inputs, folder: Path) -> dict[str, Any]:
-    return recipe(inputs, folder, kind.model(inputs), kind.loader(inputs, folder))
+    settings = recipe(inputs, folder, kind.model(inputs), kind.loader(inputs, folder))
+    settings["algorithms"]["data_agent"] |= kind.agent
+    return settings
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +111,27 @@ def test_a_killed_run_goes_on_exactly(
         assert killed.exit_code == -signal.SIGKILL, killed.output
     outcome = train(settings, tmp_path)
     assert outcome.exit_code == 0, outcome.output
+    assert_ended_alike(outcome, expected)
+
+
+def test_two_ranks_share_its_batches_and_go_on_exactly(
+    whole: Callable[[str], tuple[Outcome, Path]], inputs: Inputs, tmp_path: Path
+) -> None:
+    kind = KINDS["mpt, text"]
+    of_one, _ = whole("mpt, text")
+    expected = train(settings_of(kind, inputs, tmp_path / "a"), tmp_path / "a", ranks=2)
+    assert expected.exit_code == 0, expected.output
+    assert expected.batches.keys() == of_one.batches.keys()
+    for batch in range(ceil(len(of_one.batches) / 2)):  # the first epoch's
+        assert sorted(expected.batches[batch]) == sorted(of_one.batches[batch])
+    settings = settings_of(kind, inputs, tmp_path / "b")
+    assert train(settings, tmp_path / "b", ranks=2, kill_after=16).exit_code != 0
+    outcome = train(settings, tmp_path / "b", ranks=2)
+    assert outcome.exit_code == 0, outcome.output
+    assert_ended_alike(outcome, expected)
+
+
+def assert_ended_alike(outcome: Outcome, expected: Outcome) -> None:
     assert outcome.batches == expected.batches
     for part in ("model", "optimizers", "schedulers", "dataset_state"):
         assert_same(outcome.final[part], expected.final[part], part)
