@@ -19,7 +19,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, PreTrainedTokenizerFast
 from write_topics import texts
 
-VOCABULARY, LENGTH, GLOBAL_BATCH, EPOCHS = 512, 64, 16, 3
+import composer_dataagent
+
+VOCABULARY, LENGTH, GLOBAL_BATCH = 512, 64, 16
 WATCH = Path(__file__).with_name("llmfoundry_watch.py")
 # Modules whose documentation is asked about.
 DOCUMENTED = ("json", "textwrap", "shutil", "statistics", "random", "os.path", "functools", "heapq")
@@ -161,12 +163,23 @@ def lines_loader(inputs: Inputs) -> dict[str, Any]:
     return {"name": "finetuning", "dataset": dataset, "drop_last": False, "num_workers": 2}
 
 
+def card() -> dict[str, Any]:
+    """The lines that the method card has for a YAML of llm-foundry's."""
+    section = (Path(composer_dataagent.__file__).parent / "README.md").read_text()
+    lines = section.split("### llm-foundry")[1].split("```yaml\n")[1].split("```")[0]
+    return yaml.safe_load(lines)
+
+
 def recipe(
     inputs: Inputs, folder: Path, model: dict[str, Any], loader: dict[str, Any]
 ) -> dict[str, Any]:
-    """What ``llmfoundry train`` is given."""
-    return {
-        "run_name": "tiny",
+    """What ``llmfoundry train`` is given: the method card's lines, and what is small here."""
+    settings = card()
+    settings["algorithms"]["data_agent"] |= {
+        "update_interval": 4,
+        "run_dir": str(folder / "history"),
+    }
+    return settings | {
         "seed": 17,
         "max_seq_len": LENGTH,
         "model": model,
@@ -175,12 +188,8 @@ def recipe(
             "kwargs": {"model_max_length": LENGTH},
         },
         "train_loader": loader,
-        "algorithms": {
-            "data_agent": {"ratio": 0.5, "update_interval": 4, "run_dir": str(folder / "history")}
-        },
         "optimizer": {"name": "decoupled_adamw", "lr": 3.0e-3},
         "scheduler": {"name": "cosine_with_warmup", "t_warmup": "0.1dur", "alpha_f": 0.1},
-        "max_duration": f"{EPOCHS}ep",
         "eval_interval": 0,
         "global_train_batch_size": GLOBAL_BATCH,
         "device_train_microbatch_size": GLOBAL_BATCH // 4,
@@ -190,7 +199,6 @@ def recipe(
         "save_folder": str(folder / "checkpoints"),
         "save_interval": "3ba",
         "save_num_checkpoints_to_keep": 1,
-        "autoresume": True,
         "code_paths": [str(WATCH)],
         "callbacks": {"watch": {"folder": str(folder)}},
     }
@@ -218,7 +226,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``llmfoundry`` with these arguments."""
     programs = Path(sys.executable).parent
-    launcher = [str(programs / "composer"), "-n", str(ranks)] if ranks > 1 else []
+    launcher = [str(programs / "composer"), "-n", str(ranks), "-c"] if ranks > 1 else []
     ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -50,7 +50,7 @@ class Kind:
 KINDS = {
     "mpt, text": Kind(lambda _: MPT, lambda inputs, _: text_loader(inputs), (8, 16)),
     "mpt, prompts": Kind(lambda _: MPT, prompts_loader, (5, 13), {"state": "both"}),
-    "gpt2, prompts": Kind(gpt2, prompts_loader, (13,)),
+    "gpt2, prompts": Kind(gpt2, prompts_loader, (13,), {"selector": {"name": "infobatch"}}),
     "mpt, prompts of a Hugging Face data set": Kind(
         lambda _: MPT, lambda inputs, _: lines_loader(inputs), (13,)
     ),
