@@ -69,16 +69,23 @@ def test_batches_are_what_the_collator_makes_of_the_selected(
     )
 
 
-def test_shards_of_our_own_converter_are_read(inputs: Inputs, tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
+def test_shards_of_our_own_converter_are_a_stream_beside_others(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    text, shards = tmp_path / "text.txt", tmp_path / "shards"
     text.write_text(inputs.lines.read_text())
-    arguments = (text, "--out", tmp_path / "shards", "--length", LENGTH)
-    done = CliRunner().invoke(
-        convert_text, [*map(str, arguments), "--tokenizer", str(inputs.tokenizer)]
-    )
+    arguments = (text, "--out", shards, "--length", LENGTH, "--tokenizer", inputs.tokenizer)
+    done = CliRunner().invoke(convert_text, [*map(str, arguments)])
     assert done.exit_code == 0, done.output
     loaders = [
-        loader_of("text", inputs, tmp_path, local=str(tmp_path / "shards")) for _ in range(2)
+        loader_of(
+            "text",
+            inputs,
+            tmp_path,
+            local=None,
+            streams={"ours": {"local": str(shards)}, "theirs": {"local": str(inputs.text)}},
+        )
+        for _ in range(2)
     ]
     assert_rows_are_those_of_their_ids(*loaders)
 
