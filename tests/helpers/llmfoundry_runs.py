@@ -230,6 +230,7 @@ def command(
     ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment["FSDP_VERSION"] = "2"  # Composer's first wants a GPU
     if kill_after is not None:
         environment["KILL_AFTER_BATCH"] = str(kill_after)
     return subprocess.run(
@@ -247,6 +248,7 @@ def train(
 ) -> Outcome:
     """``llmfoundry train``, started or gone on with, until the end or its death."""
     import torch
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
     folder.mkdir(exist_ok=True)
     path = folder / "train.yaml"
@@ -259,6 +261,9 @@ def train(
         outcome.batches[batch] = [i for ids in of_ranks for i in ids.get(batch, [])]
     if done.returncode == 0:
         latest = folder / "checkpoints" / "latest-rank0.pt"
+        if latest.is_dir():  # of shards
+            dcp_to_torch_save(latest, folder / "whole.pt")
+            latest = folder / "whole.pt"
         outcome.final = torch.load(latest, weights_only=False)["state"]
     return outcome
 

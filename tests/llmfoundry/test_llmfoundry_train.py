@@ -114,17 +114,27 @@ def test_a_killed_run_goes_on_exactly(
     assert_ended_alike(outcome, expected)
 
 
+PARALLEL: dict[str, dict[str, Any]] = {
+    "DDP": {},
+    "FSDP": {"fsdp_config": {"sharding_strategy": "FULL_SHARD", "mixed_precision": "PURE"}},
+}
+
+
+@pytest.mark.parametrize("parallel", PARALLEL)
 def test_two_ranks_share_its_batches_and_go_on_exactly(
-    whole: Callable[[str], tuple[Outcome, Path]], inputs: Inputs, tmp_path: Path
+    whole: Callable[[str], tuple[Outcome, Path]], inputs: Inputs, tmp_path: Path, parallel: str
 ) -> None:
-    kind = KINDS["mpt, text"]
     of_one, _ = whole("mpt, text")
-    expected = train(settings_of(kind, inputs, tmp_path / "a"), tmp_path / "a", ranks=2)
+
+    def settings_in(folder: Path) -> dict[str, Any]:
+        return settings_of(KINDS["mpt, text"], inputs, folder) | PARALLEL[parallel]
+
+    expected = train(settings_in(tmp_path / "a"), tmp_path / "a", ranks=2)
     assert expected.exit_code == 0, expected.output
     assert expected.batches.keys() == of_one.batches.keys()
     for batch in range(ceil(len(of_one.batches) / 2)):  # the first epoch's
         assert sorted(expected.batches[batch]) == sorted(of_one.batches[batch])
-    settings = settings_of(kind, inputs, tmp_path / "b")
+    settings = settings_in(tmp_path / "b")
     assert train(settings, tmp_path / "b", ranks=2, kill_after=16).exit_code != 0
     outcome = train(settings, tmp_path / "b", ranks=2)
     assert outcome.exit_code == 0, outcome.output
