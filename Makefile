@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 # Has the same module name as mosaicml-streaming, so it needs an environment of its own: a thin one,
 # which takes everything else from the first.
 COMMUNITY := $(VENV)-community
+# Wants an older streaming and an older transformers than the first has: nothing can be shared.
+LLMFOUNDRY := $(VENV)-llmfoundry
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-grid test-community lint format clean
+.PHONY: help install demo test test-grid test-community test-llmfoundry lint format clean
 
 help:  ## Show this list.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(INSTALLED): pyproject.toml
 	@echo "Installing into $(VENV) (about 6 GB and 4 minutes the first time) ..."
@@ -39,6 +41,17 @@ $(COMMUNITY)/.installed: $(INSTALLED)
 
 test-community: $(COMMUNITY)/.installed  ## The streaming tests against the fork streaming-community.
 	$(COMMUNITY)/bin/python -m pytest -W 'ignore:mosaicml-streaming is installed:RuntimeWarning' tests/streaming
+
+$(LLMFOUNDRY)/.installed: pyproject.toml
+	@echo "Installing into $(LLMFOUNDRY) (about 7 GB and 5 minutes the first time) ..."
+	$(PYTHON) -m venv $(LLMFOUNDRY)
+	$(LLMFOUNDRY)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[llmfoundry,test]'
+	@touch $@
+
+# Apart, so that the first fails where its tests are not even collected.
+test-llmfoundry: $(LLMFOUNDRY)/.installed  ## llm-foundry trains with us, killed and resumed; the streaming tests on 0.12.
+	$(LLMFOUNDRY)/bin/python -m pytest tests/llmfoundry
+	$(LLMFOUNDRY)/bin/python -m pytest tests/streaming
 
 lint: $(INSTALLED)  ## ruff and pyright.
 	$(BIN)/ruff check .

@@ -29,9 +29,10 @@ _WHOLE = (FactorizedLinear, FactorizedConv2d, SqueezeExcite2d)
 def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module]:
     """Find the model's head, whose input is the feature embedding of a sample.
 
-    Without a path this is the layer of a language model that gives its logits; else the last
-    ``nn.Linear`` in the order of registration that maps to the number of classes, where the model
-    states one (``num_classes``, ``num_labels`` or ``config.num_labels``), else simply the last one.
+    Without a path this is the layer of a language model that gives its logits (of llm-foundry's
+    MPT, its input embedding); else the last ``nn.Linear`` in the order of registration that maps to
+    the number of classes, where the model states one (``num_classes``, ``num_labels`` or
+    ``config.num_labels``), else simply the last one.
     A convolution as head, such as SqueezeNet's, is found if the model states its number of classes.
     What Composer's Factorize makes of a layer counts as that layer. No forward pass is needed.
 
@@ -60,11 +61,11 @@ def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module
     vocabulary = vocabulary_layer(model)
     if vocabulary is not None:
         name = next(name for name, module in modules.items() if module is vocabulary)
-        if not isinstance(vocabulary, _LINEAR):
+        if not isinstance(vocabulary, (*_LINEAR, nn.Embedding)):
             raise ValueError(
-                f"The logits of {_type_name(model)} come from {_bare(name)}, its input embedding: "
-                "name the layer before it, such as its last normalisation, with "
-                f"DataAgent(head=...); {_candidates(modules)}"
+                f"The logits of {_type_name(model)} come from {_bare(name)}, a "
+                f"{type(vocabulary).__name__}, whose input may not be the last hidden state: name "
+                f"the layer with DataAgent(head=...); {_candidates(modules)}"
             )
         return name, vocabulary
     classes = _num_classes(model)
@@ -171,6 +172,8 @@ class FeatureHook:
         if not self._open:
             return
         x: Tensor = args[0] if args else next(iter(kwargs.values()))
+        if not x.is_floating_point():
+            return  # token ids: the head is the input embedding, too
         if isinstance(x, DTensor):
             raise TypeError(
                 f"The head's input is a DTensor that is spread as {x.placements}, of which no rank "
@@ -188,6 +191,8 @@ class FeatureHook:
 
 def _entrance(head: nn.Module) -> tuple[int, bool]:
     """Width of the head's input, and whether it has to be averaged over an image's positions."""
+    if isinstance(head, nn.Embedding):
+        return head.embedding_dim, False
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
             return module.in_channels, True

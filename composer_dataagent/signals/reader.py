@@ -105,9 +105,10 @@ class BatchReader:
             return None
         if self._rows != size:
             raise RuntimeError(
-                f"The loader served {size} samples but the model saw {self._rows}: an algorithm or "
-                "transform changed the number of samples in the batch. Remove it, or list it so "
-                "that it keeps one output row per sample."
+                f"The loader served {size} samples but the model saw {self._rows}: a collate_fn, "
+                "an algorithm or a transform changed the number of samples in the batch. Remove it "
+                "(of llm-foundry's finetuning data, packing_ratio), or list it so that it keeps "
+                "one output row per sample."
             )
         self._complete = True
         if len(self._parts) == 1:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Repairs of StreamingDataset's threads, shards and resumption: no word of selection here.
 
-Everything mends a defect of ``streaming`` 0.13.0 and can go when upstream has mended it; each
-override says which defect:
+Everything mends a defect of ``streaming`` 0.12.0 and 0.13.0, which are alike in all that is
+overridden here, and can go when upstream has mended it; each override says which defect:
 
 - ``_resume`` and ``load_state_dict`` open shared memory anew at each call and never close it.
 - ``load_state_dict`` has no effect where later epochs have run.

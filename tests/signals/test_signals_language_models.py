@@ -247,10 +247,25 @@ def test_without_a_mask_all_tokens_are_real() -> None:
     torch.testing.assert_close(hook.take(batch), caught[0].mean(dim=1))
 
 
-def test_a_head_that_is_the_embedding_itself_is_told() -> None:
+def test_a_head_that_is_the_embedding_itself_does_not_take_token_ids_for_features() -> None:
     model = gpt2()
-    model.get_output_embeddings = lambda: model.transformer.wte  # as llm-foundry's MPT
-    with pytest.raises(ValueError, match=r"transformer\.wte, its input embedding: name the layer"):
+    embedding = model.transformer.wte
+    model.get_output_embeddings = lambda: embedding  # as llm-foundry's MPT, see tests/llmfoundry
+    path, head = find_head(HuggingFaceModel(model))
+    assert path == "model.transformer.wte"
+    hook = FeatureHook(head)
+    assert hook.feature_dim == 16
+    hook.enable()
+    embedding(torch.arange(3))
+    with pytest.raises(RuntimeError, match="caught nothing"):
+        hook.take()
+
+
+def test_a_layer_that_gives_logits_in_another_way_must_be_named() -> None:
+    model = gpt2()
+    model.decoder = nn.Sequential(nn.LayerNorm(16), model.lm_head)
+    model.get_output_embeddings = lambda: model.decoder
+    with pytest.raises(ValueError, match=r"decoder, a Sequential, .*name the layer"):
         find_head(HuggingFaceModel(model))
     path, norm = find_head(HuggingFaceModel(model), "model.transformer.ln_f")
     assert path == "model.transformer.ln_f"
