@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from streaming import Stream, StreamingDataset
 from streaming.base.format import get_index_basename
-from torch import Tensor
+from torch import Tensor, nn
 
-from composer_dataagent.recipes.errors import at_least
+from composer_dataagent.recipes.errors import RecipeError, at_least
+from composer_dataagent.signals.huggingface import huggingface_model
 
 IGNORED = -100  # the label of a token that is not learned
 
@@ -97,6 +98,40 @@ class SequenceClassification(Tokens):
         sample = super().get_item(sample_id, retry)
         ids, mask = self.padded(sample)
         return {"input_ids": ids, "attention_mask": mask, "labels": int(sample["label"])}
+
+
+def check_tokens(key: str, dataset: Any, model: nn.Module) -> None:
+    """Refuse tokens that a model has no embedding for; torch would say `index out of range`.
+
+    Args:
+        key (str): Where the dataset stands in the recipe, for messages.
+        dataset (Any): Any dataset; only :class:`Tokens` are looked at.
+        model (nn.Module): Any model; only those of Hugging Face are.
+
+    Raises:
+        RecipeError: The model's vocabulary or its number of positions is too small.
+    """
+    config = getattr(huggingface_model(model), "config", None)
+    if config is None or not isinstance(dataset, Tokens):
+        return
+    size, positions = (
+        getattr(config, name, None) for name in ("vocab_size", "max_position_embeddings")
+    )
+    if size is not None and dataset.vocabulary is not None and dataset.vocabulary > size:
+        raise RecipeError(
+            f"{key} has a vocabulary of {dataset.vocabulary} tokens, and the model one of {size}: "
+            f"give a model of vocab_size={dataset.vocabulary}, or convert the texts with the "
+            "model's own tokenizer"
+        )
+    if size is not None and dataset.pad_id >= size:
+        raise RecipeError(
+            f"{key}.pad_id={dataset.pad_id} is outside of the model's vocabulary of {size} tokens"
+        )
+    if positions is not None and dataset.num_tokens > positions:
+        raise RecipeError(
+            f"{key}.length={dataset.num_tokens} is more than the model's {positions} positions: "
+            f"give at most {positions}, or a model of more"
+        )
 
 
 def _facts(stream: Stream) -> dict[str, Any]:

@@ -45,3 +45,14 @@ def vocabulary_layer(model: nn.Module) -> nn.Module | None:
     """
     inner = huggingface_model(model)
     return None if inner is None else inner.get_output_embeddings()
+
+
+def base_layer(module: nn.Module) -> nn.Module:
+    """The layer that PEFT put an adapter around or made a copy of; any other module as it is."""
+    tuners: Any = sys.modules.get("peft.tuners.tuners_utils")
+    if tuners is not None and isinstance(module, tuners.BaseTunerLayer):
+        return module.get_base_layer()
+    others: Any = sys.modules.get("peft.utils.other")
+    if others is not None and isinstance(module, others.ModulesToSaveWrapper):
+        return base_layer(module.original_module)
+    return module
