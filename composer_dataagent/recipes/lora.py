@@ -61,7 +61,8 @@ class LoraModel(HuggingFaceModel):
                 "when the run began. Put the former ones back, or begin another run"
             )
         missing = self.state_dict().keys() - state_dict.keys()
-        known = {name for name, _ in (*self.named_parameters(), *self.named_buffers())}
+        tensors = (self.named_parameters, self.named_buffers)
+        known = {name for named in tensors for name, _ in named(remove_duplicate=False)}
         if strict and (wrong := missing | (state_dict.keys() - known)):
             raise RuntimeError(f"missing or unknown weights: {', '.join(sorted(wrong)[:8])}")
         return super().load_state_dict(state_dict, strict=False, assign=assign)

@@ -49,10 +49,11 @@ def vocabulary_layer(model: nn.Module) -> nn.Module | None:
 
 def base_layer(module: nn.Module) -> nn.Module:
     """The layer that PEFT put an adapter around or made a copy of; any other module as it is."""
+    inside: Any = module
     tuners: Any = sys.modules.get("peft.tuners.tuners_utils")
-    if tuners is not None and isinstance(module, tuners.BaseTunerLayer):
-        return module.get_base_layer()
     others: Any = sys.modules.get("peft.utils.other")
-    if others is not None and isinstance(module, others.ModulesToSaveWrapper):
-        return base_layer(module.original_module)
-    return module
+    if others is not None and isinstance(inside, others.ModulesToSaveWrapper):
+        inside = inside.original_module
+    if tuners is not None and isinstance(inside, tuners.BaseTunerLayer):
+        inside = inside.get_base_layer()
+    return inside

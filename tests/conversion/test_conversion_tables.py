@@ -64,8 +64,9 @@ def table(tmp_path: Path, kind: str) -> tuple[list[object], Path]:
     if kind == "folder":
         return [saved(tmp_path / "set")], tmp_path / "set"
     if kind == "split":
-        halves = {"train": datasets.Dataset.from_list(ROWS), "test": datasets.Dataset.from_list([])}
-        datasets.DatasetDict(halves).save_to_disk(str(tmp_path / "sets"))
+        both = datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS))
+        both["test"] = datasets.Dataset.from_list([])
+        both.save_to_disk(str(tmp_path / "sets"))
         return [tmp_path / "sets", "--split", "train"], tmp_path / "sets" / "train"
     if kind == "arrow":
         datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "set"))

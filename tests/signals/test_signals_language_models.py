@@ -190,8 +190,8 @@ def test_a_classifier_of_texts_against_a_plain_reference(adapted: bool) -> None:
     reader.after_forward(outputs, batch)
     read = reader.end_pass(4)
     assert read is not None and read[1] is not None
-    signals, features = read
-    assert torch.equal(features, caught[0]) and features.shape == (4, 16)
+    signals = read[0]
+    assert torch.equal(read[1], caught[0]) and read[1].shape == (4, 16)
     log_prob = outputs.logits.detach().double().log_softmax(dim=1)
     for row in range(4):
         loss = F.nll_loss(log_prob[row : row + 1], batch["labels"][row : row + 1])

@@ -58,7 +58,7 @@ def split_of(path: Path, split: str | None) -> Path:
     splits = path / "dataset_dict.json"
     if splits.is_file():
         names = json.loads(splits.read_text())["splits"]
-        if split not in names:
+        if split is None or split not in names:
             asked = "give --split" if split is None else f"--split {split!r} is none of them"
             raise click.UsageError(f"{path} has the splits {', '.join(names)}: {asked}")
         return path / split
