@@ -64,8 +64,8 @@ def table(tmp_path: Path, kind: str) -> tuple[list[object], Path]:
     if kind == "folder":
         return [saved(tmp_path / "set")], tmp_path / "set"
     if kind == "split":
-        both = datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS))
-        both["test"] = datasets.Dataset.from_list([])
+        both = datasets.DatasetDict()
+        both["train"], both["test"] = map(datasets.Dataset.from_list, (ROWS, []))
         both.save_to_disk(str(tmp_path / "sets"))
         return [tmp_path / "sets", "--split", "train"], tmp_path / "sets" / "train"
     if kind == "arrow":

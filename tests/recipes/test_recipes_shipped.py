@@ -125,7 +125,7 @@ def test_instructions_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     size = ["model.n_positions=256", "model.n_embd=16", "model.n_layer=1"]
     train(load_recipe(YAMLS / "causal_lm.yaml", [*small, *base, *size]))
     for split, module in {"train": pathlib, "eval": shlex}.items():
-        pairs = pairs_of(module.__name__, Path(module.__file__).read_text())
+        pairs = pairs_of(module.__name__, Path(str(module.__file__)).read_text())
         rows = [{"prompt": prompt, "response": response} for prompt, response in pairs]
         keys = ("--prompt-key", "prompt", "--response-key", "response")
         convert(rows, f"data/instructions/{split}", *keys, "--length", "256")
