@@ -1139,6 +1139,10 @@ class DataAgent(Algorithm):
         chosen = np.bincount(label[known & self._mask], minlength=classes)
         total = np.bincount(label[known], minlength=classes)
         samples = int(state.timestamp.sample)
+        # Of language models no label is known: there is nothing to say about trust in them.
+        trust, plausibility = (
+            (self.ledger.label_trust, self.ledger.label_plausibility) if classes else (None, None)
+        )
         nonfinite = int(means.get("nonfinite", 0))
         self._nonfinite.end_epoch(nonfinite if collectives.rank() == 0 else 0, epoch)
         return {
@@ -1165,8 +1169,8 @@ class DataAgent(Algorithm):
                 else round(means.get("updates", 0) / collectives.world_size())
             ),
             "flagged": int(self.ledger.flagged.sum()),
-            "label_trust": self.ledger.label_trust,
-            "label_plausibility": self.ledger.label_plausibility,
+            "label_trust": trust,
+            "label_plausibility": plausibility,
             "target": self._target,
             "fit": None if self._learner is None else self._fit,
             "coverage": self.ledger.coverage(),

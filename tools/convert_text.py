@@ -8,15 +8,19 @@
     python tools/convert_text.py mail.jsonl --out data/mail --pad --text-key body
     python tools/convert_text.py chats.jsonl --out data/chats \\
         --prompt-key question --response-key answer
+    python tools/convert_text.py reviews/ --split train --out data/reviews --label-key stars
 
-INPUTS are plain text (each file is one document) or JSON lines (.jsonl: each line is one). By
-default documents follow one another, each with a token that ends it, and are cut into sequences of
---length tokens; what is left after each --part-mb of inputs is dropped. --pad makes a sequence of
-each document instead. With --response-key a sequence is a prompt and a response, and training is on
-the response only.
+INPUTS are plain text (each file is one document), JSON lines (.jsonl: each line is one), or tables,
+whose rows are documents: folders that Hugging Face's save_to_disk wrote (with several splits, name
+one with --split), .parquet and .arrow files. By default documents follow one another, each with a
+token that ends it, and are cut into sequences of --length tokens; what is left after each --part-mb
+of inputs is dropped. --pad makes a sequence of each document instead. With --response-key a
+sequence is a prompt and a response, and training is on the response only. With --label-key a
+sequence has a class, a whole number from 0, and begins with the tokenizer's token for this ([CLS]).
 
 Stopped, it goes on where it was when the same command is given again: what was done is kept, part
-by part. In a recipe, the data are {name: token_sequences, local: data/corpus, length: 512}.
+by part. In a recipe, the data are {name: token_sequences, local: data/corpus, length: 512}; with
+--label-key, {name: sequence_classification, ...}.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from conversion.documents import Part, is_lines, parts_of, size_of
+from conversion.documents import Part, has_keys, parts_of, size_of
 from conversion.sequences import Counts
 from conversion.shards import (
     COUNTS,
@@ -40,6 +44,7 @@ from conversion.shards import (
     vocabulary_of,
     write_json,
 )
+from conversion.tables import split_of
 from conversion.vocabulary import Vocabulary
 from folder_lock import held
 from rich.console import Console
@@ -50,9 +55,7 @@ SETTINGS, LOCK = "conversion.json", ".lock"
 
 
 @click.command(help=__doc__, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument(
-    "inputs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--tokenizer",
@@ -62,9 +65,11 @@ SETTINGS, LOCK = "conversion.json", ".lock"
 @click.option("--end-token", help="Ends a document. Default: the tokenizer's.")
 @click.option("--length", default=512, type=click.IntRange(2), help="Tokens of a sequence.")
 @click.option("--pad", is_flag=True, help="A sequence from each document.")
-@click.option("--text-key", default="text", help="Of a JSON line's text.")
-@click.option("--prompt-key", help="Of a JSON line's prompt.")
-@click.option("--response-key", help="Of a JSON line's response.")
+@click.option("--text-key", default="text", help="Of a JSON line's text, or its column.")
+@click.option("--prompt-key", help="Of a JSON line's prompt, or its column.")
+@click.option("--response-key", help="Of a JSON line's response, or its column.")
+@click.option("--label-key", help="Of a JSON line's class, or its column.")
+@click.option("--split", help="Of Hugging Face data sets that have several.")
 @click.option("--shard-mb", default=64.0, type=click.FloatRange(0.001), help="Size of a shard.")
 @click.option("--part-mb", default=64.0, type=click.FloatRange(0.001), help="Of inputs, at a time.")
 @click.option("--compression", help="Of shards, for example zstd:7. Default: none.")
@@ -75,14 +80,22 @@ def main(
     part_mb: float,
     shard_mb: float,
     jobs: int,
+    split: str | None,
     **asked: Any,
 ) -> None:
     """Convert, and tell what became of the documents."""
+    inputs = tuple(split_of(path, split) for path in inputs)
     conversion = Conversion(shard_bytes=int(shard_mb * 2**20), **asked)
     if conversion.prompt_key is not None and conversion.response_key is None:
         raise click.UsageError("--prompt-key needs --response-key: what is to be learned")
-    if conversion.response_key is not None and not all(map(is_lines, inputs)):
-        raise click.UsageError("prompts and responses are read from .jsonl files only")
+    if conversion.label_key is not None and conversion.response_key is not None:
+        raise click.UsageError("--label-key is about whole texts: leave --response-key out")
+    named = conversion.label_key is not None or conversion.response_key is not None
+    if named and (plain := [path for path in inputs if not has_keys(path)]):
+        raise click.UsageError(
+            f"{plain[0]} is plain text: prompts, responses and classes are read from .jsonl files "
+            "and tables only"
+        )
     if len({path.resolve() for path in inputs}) < len(inputs):
         raise click.UsageError("an input is given twice")
     for path in inputs:
@@ -93,7 +106,7 @@ def main(
             f"--compression {conversion.compression!r} is not one of {sorted(get_compressions())}"
         )
     vocabulary = vocabulary_of(conversion)
-    parts = parts_of(inputs, int(part_mb * 2**20), not conversion.one_each)
+    parts = parts_of(inputs, int(part_mb * 2**20), not conversion.one_each, conversion.keys)
     if not parts:
         raise click.UsageError("the inputs are empty")
     out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +116,7 @@ def main(
         if not (whole and (out / "index.json").exists()):
             (out / "index.json").unlink(missing_ok=True)
             _convert(conversion, parts, out, jobs)
-            merge(out, len(parts))
+            merge(out, len(parts), {"vocabulary": vocabulary.size, "length": conversion.length})
     total = sum(
         (Counts(**json.loads((folder_of(out, i) / COUNTS).read_text())) for i in range(len(parts))),
         Counts(),
@@ -129,8 +142,15 @@ def _settings(
         "tokenizer_digest": vocabulary.digest,
         "end": vocabulary.end,
         "part_mb": part_mb,
-        "inputs": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in inputs],
+        "inputs": [[str(path), *_state_of(path)] for path in inputs],
     }
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    """Size and time of an input: another one gives other shards."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    states = [file.stat() for file in files]
+    return sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)
 
 
 def _take_up(out: Path, settings: dict[str, Any]) -> None:

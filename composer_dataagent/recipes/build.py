@@ -36,6 +36,7 @@ from composer_dataagent.recipes.registry import (
     snake_case,
     split_name,
 )
+from composer_dataagent.recipes.tokens import check_tokens
 
 
 def _module_name(cls: type) -> str:
@@ -173,16 +174,20 @@ def build_trainer(recipe: Recipe) -> Trainer:
         "save_overwrite": recipe.overwrite,
         "autoresume": not recipe.overwrite,
     }
-    parts = {
-        "model": model,
-        "train_dataloader": build_loader(
-            "train_loader", recipe.train_loader, train=True, seed=recipe.seed
-        ),
-        "eval_dataloader": (
+    loaders = {
+        "train": build_loader("train_loader", recipe.train_loader, train=True, seed=recipe.seed),
+        "eval": (
             build_loader("eval_loader", recipe.eval_loader, train=False, seed=recipe.seed)
             if recipe.eval_loader is not None
             else None
         ),
+    }
+    for name, loader in loaders.items():
+        check_tokens(f"{name}_loader.dataset", getattr(loader, "dataset", None), model)
+    parts = {
+        "model": model,
+        "train_dataloader": loaders["train"],
+        "eval_dataloader": loaders["eval"],
         "optimizers": optimizer,
         "schedulers": _build_scheduler(recipe, optimizer),
         "algorithms": algorithms,

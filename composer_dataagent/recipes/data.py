@@ -26,7 +26,7 @@ from composer_dataagent.recipes.config import LoaderConfig
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.registry import Registry, snake_case, split_name
 from composer_dataagent.recipes.text import TextClassification
-from composer_dataagent.recipes.tokens import TokenSequences
+from composer_dataagent.recipes.tokens import SequenceClassification, TokenSequences
 
 # What images pass through before they are normalised: all of torchvision's v2 transforms.
 TRANSFORMS = Registry(
@@ -91,6 +91,7 @@ DATASETS = Registry(
         "image_classification": ImageClassification,
         "text_classification": TextClassification,
         "token_sequences": TokenSequences,
+        "sequence_classification": SequenceClassification,
     },
     implied=("batch_size",),  # the loader's
 )

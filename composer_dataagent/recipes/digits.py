@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,8 @@ def load_splits() -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         raise RecipeError(
             "The digits come with scikit-learn: pip install 'composer-dataagent[demo]'"
         ) from None
-    images, labels = load_digits(return_X_y=True)
+    bunch: Any = load_digits(return_X_y=True)
+    images, labels = bunch
     pixels = (images.reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
     train, evaluate = train_test_split(
         np.arange(len(labels)), test_size=360, stratify=labels, random_state=0

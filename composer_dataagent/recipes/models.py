@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Models that a recipe can name: small ones, and torchvision's classifiers."""
+"""Models that a recipe can name: small ones, torchvision's classifiers, and language models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from typing import Any
 import torchvision
 from composer.models import ComposerClassifier
 
-from composer_dataagent.recipes.language_models import gpt2
+from composer_dataagent.recipes.language_models import (
+    bert_classifier,
+    gpt2,
+    pretrained_causal_lm,
+    pretrained_classifier,
+)
+from composer_dataagent.recipes.lora import lora_of
 from composer_dataagent.recipes.registry import Registry
 from composer_dataagent.recipes.small_models import (
     resnet8,
@@ -36,6 +42,10 @@ MODELS = Registry(
         "tiny_vit": tiny_vit,
         "tiny_text_transformer": tiny_text_transformer,
         "gpt2": gpt2,
+        "bert_classifier": bert_classifier,
+        "pretrained_causal_lm": pretrained_causal_lm,
+        "pretrained_classifier": pretrained_classifier,
+        "lora": lora_of({"gpt2": gpt2}),
         **{
             name: _torchvision(name)
             for name in torchvision.models.list_models(module=torchvision.models)

@@ -13,7 +13,7 @@ from composer.algorithms.squeeze_excite import SqueezeExcite2d
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from composer_dataagent.signals.huggingface import vocabulary_layer
+from composer_dataagent.signals.huggingface import base_layer, vocabulary_layer
 
 # Path components that wrappers insert: DistributedDataParallel and ComposerClassifier, FSDP1,
 # torch.compile, activation checkpointing. A user names the head without them.
@@ -34,7 +34,8 @@ def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module
     the number of classes, where the model states one (``num_classes``, ``num_labels`` or
     ``config.num_labels``), else simply the last one.
     A convolution as head, such as SqueezeNet's, is found if the model states its number of classes.
-    What Composer's Factorize makes of a layer counts as that layer. No forward pass is needed.
+    What Composer's Factorize or PEFT makes of a layer counts as that layer. No forward pass is
+    needed.
 
     Args:
         model (nn.Module): Any model, also inside DistributedDataParallel or ComposerClassifier.
@@ -61,7 +62,7 @@ def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module
     vocabulary = vocabulary_layer(model)
     if vocabulary is not None:
         name = next(name for name, module in modules.items() if module is vocabulary)
-        if not isinstance(vocabulary, (*_LINEAR, nn.Embedding)):
+        if not isinstance(base_layer(vocabulary), (*_LINEAR, nn.Embedding)):
             raise ValueError(
                 f"The logits of {_type_name(model)} come from {_bare(name)}, a "
                 f"{type(vocabulary).__name__}, whose input may not be the last hidden state: name "
@@ -69,10 +70,8 @@ def find_head(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module
             )
         return name, vocabulary
     classes = _num_classes(model)
-    parts = {
-        f"{n}.{part}" for n, m in modules.items() if isinstance(m, _WHOLE) for part in _below(m)
-    }
-    layers = {name: module for name, module in modules.items() if name not in parts}
+    parts = {f"{n}.{part}" for n, m in modules.items() if _is_whole(m) for part in _below(m)}
+    layers = {name: base_layer(module) for name, module in modules.items() if name not in parts}
     linears = [name for name, module in layers.items() if isinstance(module, _LINEAR)]
     fitting = [n for n in linears if classes is None or layers[n].out_features == classes]
     if not fitting and classes is not None:
@@ -239,6 +238,11 @@ def _num_classes(model: nn.Module | None) -> int | None:
                     return stated
         model = getattr(model, "module", None) or getattr(model, "model", None)
     return None
+
+
+def _is_whole(module: nn.Module) -> bool:
+    """Whether what is inside is no head: surgery put several layers into the place of one."""
+    return isinstance(module, _WHOLE) or base_layer(module) is not module
 
 
 def _below(module: nn.Module) -> list[str]:

@@ -45,3 +45,15 @@ def vocabulary_layer(model: nn.Module) -> nn.Module | None:
     """
     inner = huggingface_model(model)
     return None if inner is None else inner.get_output_embeddings()
+
+
+def base_layer(module: nn.Module) -> nn.Module:
+    """The layer that PEFT put an adapter around or made a copy of; any other module as it is."""
+    inside: Any = module
+    tuners: Any = sys.modules.get("peft.tuners.tuners_utils")
+    others: Any = sys.modules.get("peft.utils.other")
+    if others is not None and isinstance(inside, others.ModulesToSaveWrapper):
+        inside = inside.original_module
+    if tuners is not None and isinstance(inside, tuners.BaseTunerLayer):
+        inside = inside.get_base_layer()
+    return inside

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from composer_dataagent import DataAgent
 
-IMAGES, LABELS = load_digits(return_X_y=True)
+IMAGES, LABELS = map(np.asarray, load_digits(return_X_y=True))
 X = torch.from_numpy((IMAGES / 16).astype(np.float32))
 
 

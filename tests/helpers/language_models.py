@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import peft
 import torch
 import transformers as hf
 from composer.models import HuggingFaceModel
@@ -44,7 +45,7 @@ class LanguageModel:
         classes: What is predicted of a token.
     """
 
-    build: Callable[[], hf.PreTrainedModel]
+    build: Callable[[], hf.PreTrainedModel | peft.PeftModel]
     shift: bool
     head: str
     classes: int = VOCABULARY
@@ -90,6 +91,14 @@ def _t5() -> hf.T5ForConditionalGeneration:
     )
 
 
+def _lora(build: Callable[[], hf.PreTrainedModel], **where: Any) -> peft.PeftModel:
+    """With additions that add something: PEFT begins with zeros."""
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, init_lora_weights=False, **where)
+    model = peft.get_peft_model(build(), config)
+    assert isinstance(model, peft.PeftModel)
+    return model
+
+
 LANGUAGE_MODELS: dict[str, LanguageModel] = {
     "gpt2": LanguageModel(gpt2, True, "lm_head"),
     "llama": LanguageModel(_llama, True, "lm_head"),
@@ -108,6 +117,14 @@ LANGUAGE_MODELS: dict[str, LanguageModel] = {
     "t5": LanguageModel(_t5, False, "lm_head"),
     "bart": LanguageModel(
         lambda: hf.BartForConditionalGeneration(hf.BartConfig(**_BART)), False, "lm_head"
+    ),
+    "lora": LanguageModel(
+        lambda: _lora(gpt2, fan_in_fan_out=True), True, "base_model.model.lm_head"
+    ),
+    "lora of the head": LanguageModel(
+        lambda: _lora(_llama, target_modules=["q_proj", "lm_head"]),
+        True,
+        "base_model.model.lm_head",
     ),
     "token classifier": LanguageModel(
         lambda: hf.BertForTokenClassification(hf.BertConfig(**_BERT, num_labels=5)),

@@ -5,14 +5,22 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.ma.core
 import pytest
+import torch.functional
 from click.testing import CliRunner
+from comparison.passages import passages_of
 from convert_text import main as convert_text
 from PIL import Image
 from streaming import MDSWriter
+from write_instructions import pairs_of
 from write_topics import texts
 
 from composer_dataagent.recipes import load_recipe, train
@@ -63,18 +71,20 @@ def test_imagenet_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [row["selected"] for row in read_run(tmp_path / "run").rows] == [40, 24, 24]
 
 
+def convert(rows: Sequence[Mapping[str, Any]], out: str, *options: str) -> None:
+    path = Path(f"{out.replace('/', '-')}.jsonl")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = CliRunner().invoke(convert_text, [str(path), "--out", out, *options])
+    assert result.exit_code == 0, result.output
+
+
 def test_the_causal_language_model_in_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for split, documents in texts().items():
-        lines = [json.dumps({"text": text}) + "\n" for text in documents[:8]]
-        path = tmp_path / f"{split}.jsonl"
-        path.write_text("".join(lines))
-        result = CliRunner().invoke(
-            convert_text, [str(path), "--out", f"data/causal_lm/{split}", "--length", "128"]
-        )
-        assert result.exit_code == 0, result.output
+        rows = [{"text": text} for text in documents[:8]]
+        convert(rows, f"data/causal_lm/{split}", "--length", "128")
     small = [
         "model.n_embd=16",
         "trainer.max_duration=3ep",
@@ -87,3 +97,42 @@ def test_the_causal_language_model_in_small(
     assert [row["selected"] for row in rows] == [full, *[size_for(0.5, full)] * 2]
     losses = [row["metrics"]["eval/LanguageCrossEntropy"] for row in rows]
     assert losses[-1] < losses[0] < np.log(257)
+
+
+def test_the_classifier_of_texts_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    passages = [list(passages_of(Path(str(m.__file__)))) for m in (numpy.ma.core, torch.functional)]
+    for split, part in {"train": slice(0, 60), "eval": slice(60, 80)}.items():
+        rows = [
+            {"text": text, "label": label}
+            for label, of_module in enumerate(passages)
+            for text in of_module[part]
+        ]
+        convert(rows, f"data/packages/{split}", "--label-key", "label", "--length", "130")
+    small = ["trainer.max_duration=3ep", "trainer.progress_bar=false", "train_loader.batch_size=8"]
+    train(load_recipe(YAMLS / "bert_classifier.yaml", [*small, "model.hidden_size=16"]))
+    rows = read_run(tmp_path / "runs" / "bert_classifier").rows
+    assert [row["selected"] for row in rows] == [120, 60, 60]
+    assert all(0 <= row["label_trust"] <= 1 for row in rows)
+    assert all(0 <= row["metrics"]["eval/MulticlassAccuracy"] <= 1 for row in rows)
+
+
+def test_instructions_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert([{"text": text} for text in texts()["eval"][:4]], "data/base", "--length", "256")
+    small = ["trainer.max_duration=3ep", "trainer.progress_bar=false", "train_loader.batch_size=4"]
+    base = ["run_name=base", "~eval_loader", "train_loader.dataset.local=data/base"]
+    size = ["model.n_positions=256", "model.n_embd=16", "model.n_layer=1"]
+    train(load_recipe(YAMLS / "causal_lm.yaml", [*small, *base, *size]))
+    for split, module in {"train": pathlib, "eval": shlex}.items():
+        pairs = pairs_of(module.__name__, Path(str(module.__file__)).read_text())
+        rows = [{"prompt": prompt, "response": response} for prompt, response in pairs]
+        keys = ("--prompt-key", "prompt", "--response-key", "response")
+        convert(rows, f"data/instructions/{split}", *keys, "--length", "256")
+    train(load_recipe(YAMLS / "instructions_lora.yaml", small))
+    rows = read_run(tmp_path / "runs" / "instructions_lora").rows
+    full = rows[0]["selected"]
+    assert [row["selected"] for row in rows] == [full, *[size_for(0.5, full)] * 2]
+    losses = [row["metrics"]["eval/LanguageCrossEntropy"] for row in rows]
+    assert losses[-1] < losses[0]
+    assert all(row["label_trust"] is None for row in rows)  # there are no labels

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import peft
 import pytest
 import torch
 from composer.models import HuggingFaceModel
@@ -156,6 +157,57 @@ def test_some_of_the_tokens() -> None:
     some = detect_signals(model, TokenOptions(max_tokens=3))(outputs, batch)
     assert not torch.equal(some.loss, whole.loss)
     torch.testing.assert_close(some.loss, whole.loss, rtol=0.2, atol=0.0)
+
+
+def bert(adapted: bool) -> HuggingFaceModel:
+    """A classifier of whole texts, with or without LoRA around a trained classifier."""
+    torch.manual_seed(0)
+    model: Any = tiny_bert(num_labels=3)
+    if adapted:
+        model = peft.get_peft_model(
+            model, peft.LoraConfig(task_type="SEQ_CLS", r=4, init_lora_weights=False)
+        )
+    return HuggingFaceModel(model).eval()
+
+
+def texts_of_classes() -> dict[str, Tensor]:
+    ids = torch.randint(1, 50, (4, 8), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids)
+    mask[1, 3:] = 0
+    return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([0, 2, 1, 2])}
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["bert", "lora"])
+def test_a_classifier_of_texts_against_a_plain_reference(adapted: bool) -> None:
+    model, batch = bert(adapted), texts_of_classes()
+    path, head = find_head(model)
+    assert path == ("model.base_model.model.classifier" if adapted else "model.classifier")
+    caught: list[Tensor] = []
+    head.register_forward_pre_hook(lambda _, args: caught.append(args[0].detach()))
+    reader = BatchReader(detect_signals(model), FeatureHook(head))
+    reader.before_forward()
+    outputs = model(batch)
+    reader.after_forward(outputs, batch)
+    read = reader.end_pass(4)
+    assert read is not None and read[1] is not None
+    signals = read[0]
+    assert torch.equal(read[1], caught[0]) and read[1].shape == (4, 16)
+    log_prob = outputs.logits.detach().double().log_softmax(dim=1)
+    for row in range(4):
+        loss = F.nll_loss(log_prob[row : row + 1], batch["labels"][row : row + 1])
+        entropy = -(log_prob[row].exp() * log_prob[row]).sum() / math.log(3)
+        assert float(signals.loss[row]) == pytest.approx(float(loss), abs=1e-5)
+        assert float(signals.entropy[row]) == pytest.approx(float(entropy), abs=1e-5)
+    alone = torch.stack([loss_of_one(model, batch, row) for row in range(4)])
+    torch.testing.assert_close(signals.loss, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_lora_around_the_classifier_itself() -> None:
+    config = peft.LoraConfig(r=3, target_modules=["query", "classifier"])
+    model = HuggingFaceModel(peft.get_peft_model(tiny_bert(num_labels=3), config))  # type: ignore[arg-type]
+    path, head = find_head(model)
+    assert path == "model.base_model.model.classifier"
+    assert FeatureHook(head).feature_dim == 16  # not the 3 of what is added
 
 
 # ---------------------------------------------------------------------- what is not understood

@@ -1,16 +1,18 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files cut into parts of whole lines, and what is in their lines."""
+"""Files cut into parts of whole lines or rows, and what is in them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
+
+from conversion.tables import Rows, all_rows, is_table, read_rows
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,19 @@ class Span:
     stop: int
 
     @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stop - self.start
+
+    @property
     def ends_file(self) -> bool:
         """Whether the file has no more lines."""
         return self.stop >= self.path.stat().st_size
 
 
-# What is converted at a time: a span of a large file, or several small files.
-Part = tuple[Span, ...]
+# What is converted at a time: some of a large file or table, or several small ones.
+Piece = Span | Rows
+Part = tuple[Piece, ...]
 
 
 def is_lines(path: Path) -> bool:
@@ -42,30 +50,71 @@ def is_lines(path: Path) -> bool:
     return path.suffix.lower() in (".jsonl", ".ndjson")
 
 
+def has_keys(path: Path) -> bool:
+    """Whether documents have named parts: lines of JSON, or rows of a table."""
+    return is_lines(path) or is_table(path)
+
+
 def size_of(part: Part) -> int:
     """Bytes of a part."""
-    return sum(span.stop - span.start for span in part)
+    return sum(piece.size for piece in part)
 
 
-def parts_of(paths: Sequence[Path], part_bytes: int, cut_documents: bool) -> list[Part]:
-    """All lines of all files, in order, each in one part.
+def parts_of(
+    paths: Sequence[Path], part_bytes: int, cut_documents: bool, keys: Sequence[str]
+) -> list[Part]:
+    """All lines of all files and all rows of all tables, in order, each in one part.
 
     Args:
-        paths (Sequence[Path]): Files.
+        paths (Sequence[Path]): Files and tables.
         part_bytes (int): Size of a part, at least 1.
         cut_documents (bool): Whether a document may be in several parts.
+        keys (Sequence[str]): Columns that tables should have.
+
+    Raises:
+        click.ClickException: A table cannot be read.
     """
     parts: list[Part] = []
     for path in paths:
-        size = path.stat().st_size
-        step = part_bytes if cut_documents or is_lines(path) else max(size, 1)
-        for start in range(0, size, step):
-            span = Span(path, start, min(start + step, size))
-            if parts and size_of((*parts[-1], span)) <= part_bytes:
-                parts[-1] = (*parts[-1], span)
+        for piece in _pieces_of(path, part_bytes, cut_documents, keys):
+            if parts and size_of((*parts[-1], piece)) <= part_bytes:
+                parts[-1] = (*parts[-1], piece)
             else:
-                parts.append((span,))
+                parts.append((piece,))
     return parts
+
+
+def _pieces_of(
+    path: Path, part_bytes: int, cut_documents: bool, keys: Sequence[str]
+) -> Iterator[Piece]:
+    if is_table(path):
+        whole: Piece = all_rows(path, keys)
+        step = max(1, part_bytes // whole.row_bytes)
+    else:
+        whole = Span(path, 0, path.stat().st_size)
+        step = part_bytes if cut_documents or is_lines(path) else max(whole.stop, 1)
+    for start in range(0, whole.stop, step):
+        yield replace(whole, start=start, stop=min(start + step, whole.stop))
+
+
+def records_of(piece: Piece, keys: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The documents of a piece that has named parts, and where each is, for messages.
+
+    Args:
+        piece (Piece): Of a file of JSON lines, of which blank ones are skipped, or of a table.
+        keys (Sequence[str]): Columns of a table that are read.
+
+    Raises:
+        click.ClickException: A line is not UTF-8, or no JSON object.
+    """
+    if isinstance(piece, Rows):
+        for row, record in read_rows(piece, keys):
+            yield f"{piece.path}, row {row}", record
+        return
+    for at, line in lines_of(piece):
+        if line.strip():
+            place = f"{piece.path}, the line at byte {at}"
+            yield place, _object(line, place)
 
 
 def lines_of(span: Span) -> Iterator[tuple[int, str]]:
@@ -93,29 +142,55 @@ def _text(line: bytes, path: Path, at: int) -> str:
         ) from error
 
 
-def values_of(line: str, keys: Sequence[str], place: str) -> list[str]:
-    """Texts of a line of JSON.
-
-    Args:
-        line (str): One object.
-        keys (Sequence[str]): Of the texts.
-        place (str): Where the line is, for messages.
-
-    Raises:
-        click.ClickException: It is no object, or lacks a key, or has something else there.
-    """
+def _object(line: str, place: str) -> dict[str, Any]:
     try:
         found: Any = json.loads(line)
     except ValueError as error:
         raise click.ClickException(f"{place}: it is not JSON ({error})") from error
     if not isinstance(found, dict):
         raise click.ClickException(f"{place}: it is a {type(found).__name__}, not an object")
-    for key in keys:
-        if not isinstance(found.get(key), str):
-            is_there = f"is a {type(found[key]).__name__}" if key in found else "is not there"
-            raise click.ClickException(
-                f"{place}: {key!r} should be a text but {is_there}; the line has {sorted(found)}"
-            )
-        if any("\ud800" <= character <= "\udfff" for character in found[key]):
-            raise click.ClickException(f"{place}: {key!r} has half of a surrogate pair")
-    return [found[key] for key in keys]
+    return found
+
+
+def text_in(record: Mapping[str, Any], key: str, place: str) -> str:
+    """A text of a document.
+
+    Args:
+        record (Mapping[str, Any]): The document.
+        key (str): Of the text.
+        place (str): Where the document is, for messages.
+
+    Raises:
+        click.ClickException: It lacks the key, or has something else there.
+    """
+    text = record.get(key)
+    if not isinstance(text, str):
+        raise _wrong(record, key, place, "a text")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise click.ClickException(f"{place}: {key!r} has half of a surrogate pair")
+    return text
+
+
+def label_in(record: Mapping[str, Any], key: str, place: str) -> int:
+    """The class of a document, a whole number of at least 0.
+
+    Args:
+        record (Mapping[str, Any]): The document.
+        key (str): Of the class.
+        place (str): Where the document is, for messages.
+
+    Raises:
+        click.ClickException: It lacks the key, or has something else there.
+    """
+    label = record.get(key)
+    if not isinstance(label, int) or isinstance(label, bool) or label < 0:
+        raise _wrong(record, key, place, "the number of a class (0, 1, ...)")
+    return label
+
+
+def _wrong(record: Mapping[str, Any], key: str, place: str, wanted: str) -> click.ClickException:
+    found = repr(record[key])[:40] if isinstance(record.get(key), int) else ""
+    is_there = f"is a {type(record[key]).__name__} {found}" if key in record else "is not there"
+    return click.ClickException(
+        f"{place}: {key!r} should be {wanted} but {is_there.strip()}; it has {sorted(record)}"
+    )

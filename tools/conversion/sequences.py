@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Documents to sequences that a model trains on: packed, one each, or prompt and response."""
+"""Documents to sequences: packed, one each, prompt and response, or with a class."""
 
 from __future__ import annotations
 
@@ -95,3 +95,32 @@ def one_each(
         counts.samples += 1
         counts.tokens_written += min(whole, length)
         yield {"tokens": np.array((prompt + rest)[:length], dtype), "prompt": len(prompt)}
+
+
+def labelled(
+    documents: Iterable[tuple[list[int], int]],
+    length: int,
+    dtype: str,
+    ends: tuple[int, int],
+    counts: Counts,
+) -> Iterator[Sample]:
+    """A sequence from each document and its class; not padded, which is done when it is read.
+
+    Args:
+        documents (Iterable[tuple[list[int], int]]): A text, and its class.
+        length (int): At least 2: of a longer one the text's end is left out.
+        dtype (str): Of the sequences.
+        ends (tuple[int, int]): The tokens around each text.
+        counts (Counts): Everything but ``documents`` is added.
+
+    Yields:
+        Sample: ``tokens`` ``[<= length]`` and ``label``.
+    """
+    first, last = ends
+    for text, label in documents:
+        whole = len(text) + 2
+        counts.tokens += whole
+        counts.documents_cut += whole > length
+        counts.samples += 1
+        counts.tokens_written += min(whole, length)
+        yield {"tokens": np.array([first, *text[: length - 2], last], dtype), "label": label}

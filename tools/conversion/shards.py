@@ -17,12 +17,21 @@ import click
 from streaming import MDSWriter
 
 from composer_dataagent.report.atomic import write_atomically
-from conversion.documents import Part, Span, is_lines, lines_of, values_of
-from conversion.sequences import Counts, Sample, one_each, packed
+from conversion.documents import (
+    Part,
+    Piece,
+    is_lines,
+    label_in,
+    lines_of,
+    records_of,
+    text_in,
+)
+from conversion.sequences import Counts, Sample, labelled, one_each, packed
+from conversion.tables import Rows
 from conversion.vocabulary import Vocabulary, load_vocabulary
 
 COUNTS = "counts.json"
-# Lines that go to the tokenizer at once.
+# Lines or documents that go to the tokenizer at once.
 AT_ONCE = 256
 
 
@@ -35,9 +44,10 @@ class Conversion:
         end_token (str | None): Likewise.
         length (int): Tokens of a sequence, at most.
         pad (bool): Whether each document is a sequence of its own.
-        text_key (str): Of a line of JSON.
+        text_key (str): Of a line of JSON, or the column of a table.
         prompt_key (str | None): Likewise; a response without a prompt is one with an empty one.
         response_key (str | None): Likewise.
+        label_key (str | None): Likewise, of a text's class.
         shard_bytes (int): Size of a shard, at most.
         compression (str | None): Of shards, as streaming calls it.
     """
@@ -49,13 +59,22 @@ class Conversion:
     text_key: str
     prompt_key: str | None
     response_key: str | None
+    label_key: str | None
     shard_bytes: int
     compression: str | None
 
     @property
     def one_each(self) -> bool:
         """Whether a document is a sequence."""
-        return self.pad or self.response_key is not None
+        return self.pad or self.response_key is not None or self.label_key is not None
+
+    @property
+    def keys(self) -> list[str]:
+        """Of what is read of a document; its class comes last."""
+        texts = [self.text_key]
+        if self.response_key is not None:
+            texts = [key for key in (self.prompt_key, self.response_key) if key]
+        return texts if self.label_key is None else [*texts, self.label_key]
 
 
 def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
@@ -71,16 +90,24 @@ def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
     """
     vocabulary, counts = vocabulary_of(conversion), Counts()
     length, dtype = conversion.length, vocabulary.dtype
-    documents = chain.from_iterable(
-        _documents(conversion, span, vocabulary, counts) for span in part
-    )
     samples: Iterator[Sample]
-    if conversion.one_each:
-        columns = {"tokens": f"ndarray:{dtype}", "prompt": "int"}
-        samples = one_each(documents, length, dtype, counts)
+    if conversion.label_key is not None:
+        columns = {"tokens": f"ndarray:{dtype}", "label": "int"}
+        classified = chain.from_iterable(
+            _classified(conversion, piece, vocabulary, counts) for piece in part
+        )
+        ends = vocabulary.start, vocabulary.end
+        samples = labelled(classified, length, dtype, ends, counts)
     else:
-        columns = {"tokens": f"ndarray:{dtype}:{length}"}
-        samples = packed((tokens for _, tokens in documents), length, dtype, counts)
+        documents = chain.from_iterable(
+            _documents(conversion, piece, vocabulary, counts) for piece in part
+        )
+        if conversion.one_each:
+            columns = {"tokens": f"ndarray:{dtype}", "prompt": "int"}
+            samples = one_each(documents, length, dtype, counts)
+        else:
+            columns = {"tokens": f"ndarray:{dtype}:{length}"}
+            samples = packed((tokens for _, tokens in documents), length, dtype, counts)
     beside = folder.with_suffix(".part")
     shutil.rmtree(beside, ignore_errors=True)  # left by a kill
     with MDSWriter(
@@ -96,28 +123,42 @@ def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
     beside.rename(folder)
 
 
+def _some_records(
+    conversion: Conversion, piece: Piece, counts: Counts
+) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """The documents of a piece that has named parts, many at a time."""
+    records = records_of(piece, conversion.keys)
+    while some := list(islice(records, AT_ONCE)):
+        counts.documents += len(some)
+        yield some
+
+
+def _classified(
+    conversion: Conversion, piece: Piece, vocabulary: Vocabulary, counts: Counts
+) -> Iterator[tuple[list[int], int]]:
+    """Tokens and class of each document."""
+    text_key, label_key = conversion.keys
+    for some in _some_records(conversion, piece, counts):
+        texts = vocabulary.encode([text_in(record, text_key, place) for place, record in some])
+        labels = [label_in(record, label_key, place) for place, record in some]
+        yield from zip(texts, labels, strict=True)
+
+
 def _documents(
-    conversion: Conversion, span: Span, vocabulary: Vocabulary, counts: Counts
+    conversion: Conversion, piece: Piece, vocabulary: Vocabulary, counts: Counts
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Prompt and rest of each document; of a plain text that is packed, many lines at a time."""
-    end, lines = [vocabulary.end], lines_of(span)
-    if is_lines(span.path):
-        keys = [conversion.text_key]
-        if conversion.response_key is not None:
-            keys = [key for key in (conversion.prompt_key, conversion.response_key) if key]
-        while some := list(islice(lines, AT_ONCE)):
-            texts = [
-                values_of(line, keys, f"{span.path}, the line at byte {at}")
-                for at, line in some
-                if line.strip()
-            ]
-            if not texts:
-                continue
-            counts.documents += len(texts)
-            *prompts, rests = (vocabulary.encode(column) for column in zip(*texts, strict=True))
+    end = [vocabulary.end]
+    if isinstance(piece, Rows) or is_lines(piece.path):
+        for some in _some_records(conversion, piece, counts):
+            *prompts, rests = (
+                vocabulary.encode([text_in(record, key, place) for place, record in some])
+                for key in conversion.keys
+            )
             for i, rest in enumerate(rests):
                 yield (prompts[0][i] if prompts else []), rest + end
         return
+    lines = lines_of(piece)
     if conversion.one_each:
         counts.documents += 1
         yield [], vocabulary.encode(["".join(line for _, line in lines)])[0] + end
@@ -125,12 +166,12 @@ def _documents(
     while some := list(islice(lines, AT_ONCE)):
         # Together, because some tokenizers begin each text with a token of its own.
         yield [], vocabulary.encode(["".join(line for _, line in some)])[0]
-    if span.ends_file:
+    if piece.ends_file:
         counts.documents += 1
         yield [], end
 
 
-def merge(out: Path, parts: int) -> None:
+def merge(out: Path, parts: int, about: Mapping[str, int]) -> None:
     """One index over all parts, in the order of the inputs.
 
     As ``streaming.base.util.merge_index`` does, which leaves files open.
@@ -138,6 +179,7 @@ def merge(out: Path, parts: int) -> None:
     Args:
         out (Path): The folder that has the parts.
         parts (int): How many.
+        about (Mapping[str, int]): What the index tells of the tokens, for whoever reads them.
 
     Raises:
         click.ClickException: None has a sequence; they are removed, being of no use to other
@@ -157,7 +199,7 @@ def merge(out: Path, parts: int) -> None:
         raise click.ClickException(
             "there is not one whole sequence in the inputs: give a smaller --length, or --pad"
         )
-    write_json(out / "index.json", {"version": 2, "shards": merged})
+    write_json(out / "index.json", {"version": 2, "shards": merged, "tokens": about})
 
 
 def folder_of(out: Path, part: int) -> Path:

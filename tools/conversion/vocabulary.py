@@ -13,6 +13,7 @@ import click
 
 # What tokenizers call the token that ends a document, most usual first.
 _ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "[SEP]")
+_START = "[CLS]"
 
 # What a folder keeps a tokenizer in.
 _FILES = ("*token*", "vocab*", "merges*", "*.model")
@@ -25,12 +26,15 @@ class Vocabulary:
     Attributes:
         size (int): Ids are below this.
         end (int): Id of the token that ends a document.
+        start (int): Id of the token that begins a text with a class, of which BERT's classifier
+            makes its features; where there is none for this, the one that ends a document.
         encode (Callable[[Sequence[str]], list[list[int]]]): Texts to ids, without special tokens.
         digest (str): Of the files that it is from: another one gives other shards.
     """
 
     size: int
     end: int
+    start: int
     encode: Callable[[Sequence[str]], list[list[int]]]
     digest: str
 
@@ -56,7 +60,7 @@ def load_vocabulary(name: str, end_token: str | None = None) -> Vocabulary:
     if name == "bytes":
         if end_token is not None:
             raise click.ClickException("--end-token is about other tokenizers than `bytes`")
-        return Vocabulary(257, 256, lambda texts: [list(t.encode()) for t in texts], "bytes")
+        return Vocabulary(257, 256, 256, lambda texts: [list(t.encode()) for t in texts], "bytes")
     path = Path(name)
     try:
         return _of_folder(path, end_token) if path.is_dir() else _of_file(path, end_token)
@@ -84,7 +88,14 @@ def _of_file(path: Path, end_token: str | None) -> Vocabulary:
     def encode(texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
-    return Vocabulary(tokenizer.get_vocab_size(), ends[0], encode, _digest([path]))
+    start = tokenizer.token_to_id(_START)
+    return Vocabulary(
+        tokenizer.get_vocab_size(),
+        ends[0],
+        ends[0] if start is None else start,
+        encode,
+        _digest([path]),
+    )
 
 
 def _of_folder(path: Path, end_token: str | None) -> Vocabulary:
@@ -106,7 +117,8 @@ def _of_folder(path: Path, end_token: str | None) -> Vocabulary:
 
     # Not the model's weights, which often are beside it.
     files = sorted({file for pattern in _FILES for file in path.glob(pattern)})
-    return Vocabulary(len(tokenizer), int(end), encode, _digest(files))
+    start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else end
+    return Vocabulary(len(tokenizer), int(end), int(start), encode, _digest(files))
 
 
 def _no_end(path: Path, end_token: str | None) -> click.ClickException:
