@@ -29,6 +29,7 @@ from composer_dataagent.agent import (
     Target,
     choose_target,
     composite_reward,
+    expectedness,
     fit,
     rank01,
     sample_keys,
@@ -85,6 +86,7 @@ _WANTS: dict[Target, str] = {
     "composite": "hard and uncertain samples",
     "entropy": "uncertain samples, whatever their labels",
     "agreeing": "uncertain samples, all the more those whose labels the model agrees with",
+    "expected": "sequences that are no harder than the model expects",
 }
 # Samples scored at once at the epoch's end: bounds memory, not results.
 SCORE_CHUNK = 1 << 16
@@ -569,6 +571,7 @@ class DataAgent(Algorithm):
 
         self.ledger = Ledger(self.num_samples)
         self._class_log_share = torch.zeros(0, device=self._device)
+        self._sequences = False  # until the first batch tells
         self._target: Target = choose_target(
             0, 1, False, 0, self.selector.trust, self.selector.patience
         )
@@ -742,6 +745,9 @@ class DataAgent(Algorithm):
         self, ids: Tensor, signals: Signals, features: Tensor | None, state: State
     ) -> Visits:
         loss, entropy = signals.loss, signals.entropy
+        if signals.label is None and signals.max_prob is not None and not self._sequences:
+            self._sequences = True
+            self._target = self._suitable_target(_progress(state))
         max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
         label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
         return Visits(
@@ -822,7 +828,8 @@ class DataAgent(Algorithm):
         before = visits.before.to(self._device, non_blocking=True)
         target_prob = (-visits.loss).exp().clamp(0.0, 1.0)
         after = update_agreement(before, target_prob, visits.max_prob)
-        return torch.where(visits.nonfinite, before, after)
+        # Without a label, there is nothing to agree with.
+        return torch.where(visits.nonfinite | (visits.label < 0), before, after)
 
     def _keep_score(self, visits: Visits, score: Tensor) -> Tensor:
         """The scores, but the last visit's where this one was not finite and there is one."""
@@ -864,21 +871,21 @@ class DataAgent(Algorithm):
                 reward_weight=composite.weight,
             )
             agreement = torch.from_numpy(columns["agreement"][batch]).double()
-            wanted = worth(self._target, composite.reward, rank01(entropy), agreement)
+            expected = expectedness(*(columns[name][batch] for name in ("loss", "max_prob")))
+            wanted = worth(
+                self._target,
+                composite.reward,
+                rank01(entropy),
+                agreement,
+                rank01(torch.from_numpy(expected)),
+            )
             aims[batch] = REWARDS[self.settings.reward].aim(wanted.float()).numpy()
         return aims
 
     def _choose_target(self, progress: float, epoch: int) -> None:
         """What the agent is to want in the coming epoch."""
         before, share = self._target, self.ledger.label_trust
-        self._target = choose_target(
-            share,
-            self.ledger.label_plausibility,
-            self.selector.gate_fires(self.ledger),
-            progress,
-            self.selector.trust,
-            self.selector.patience,
-        )
+        self._target = self._suitable_target(progress)
         if self._target != before and self._learner is not None:
             # It would be slow to unlearn what it is sure of by now.
             self._learner = self._make_learner()
@@ -888,6 +895,17 @@ class DataAgent(Algorithm):
                 100 * share,
                 _WANTS[self._target],
             )
+
+    def _suitable_target(self, progress: float) -> Target:
+        return choose_target(
+            self.ledger.label_trust,
+            self.ledger.label_plausibility,
+            self.selector.gate_fires(self.ledger),
+            progress,
+            self.selector.trust,
+            self.selector.patience,
+            self._sequences,
+        )
 
     def _state_of(self, visits: Visits, agreement: Tensor) -> Tensor:
         if self.settings.state == "features":
@@ -1125,8 +1143,10 @@ class DataAgent(Algorithm):
             self.selector.min_fit,
             _WANTS[target],
         )
-        ranks = quick_rank01(ledger.entropy)
-        return worth(target, ranks, ranks, ledger.agreement).astype(np.float32)
+        ranks = quick_rank01(
+            expectedness(ledger.loss, ledger.max_prob) if target == "expected" else ledger.entropy
+        )
+        return worth(target, ranks, ranks, ledger.agreement, ranks).astype(np.float32)
 
     def _describe_round(self, state: State) -> dict[str, Any]:
         """The facts of the round (or epoch) that just ended, for loggers, history and report."""

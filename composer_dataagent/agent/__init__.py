@@ -19,7 +19,13 @@ from composer_dataagent.agent.reward import (
     variance_weight,
 )
 from composer_dataagent.agent.state import SIGNAL_STATE_DIM, signal_state
-from composer_dataagent.agent.target import Target, choose_target, without_losses, worth
+from composer_dataagent.agent.target import (
+    Target,
+    choose_target,
+    expectedness,
+    without_losses,
+    worth,
+)
 
 __all__ = [
     "REWARDS",
@@ -37,6 +43,7 @@ __all__ = [
     "choose_target",
     "composite_reward",
     "difficulty",
+    "expectedness",
     "fit",
     "make_optimizer",
     "paper_reward",

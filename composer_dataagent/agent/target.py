@@ -6,7 +6,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
 
-Target = Literal["composite", "entropy", "agreeing"]
+import numpy as np
+from numpy.typing import NDArray
+
+from composer_dataagent.agent.state import PROB_EPS
+
+Target = Literal["composite", "entropy", "agreeing", "expected"]
 # Of the prediction's probability: a label that gets less is one of many improbable ones, and one
 # that gets more is what the model takes for its second choice.
 RUNNER_UP = 0.25
@@ -20,6 +25,7 @@ def choose_target(
     progress: float,
     trust: float,
     patience: float,
+    sequences: bool = False,
 ) -> Target:
     """Which target suits what the model makes of the labels.
 
@@ -36,14 +42,19 @@ def choose_target(
         progress (float): Share of training done, in [0, 1].
         trust (float): From this share on, labels are trusted.
         patience (float): Share of training in which the model may just be young.
+        sequences (bool): Whether samples are sequences of tokens, of which no label tells whether
+            they can be trusted. Default: ``False``.
 
     Returns:
         Target: ``composite``: the paper's reward; labels are trusted. ``entropy``: uncertain
         samples, whatever their labels; the model is young, or errors are at random: a gate holds
         them back, but those that it does not know yet have large losses, too. ``agreeing``:
         uncertain samples, all the more those whose labels the model agrees with; errors are
-        systematic.
+        systematic. ``expected``: sequences that are no harder than the model expects, whatever the
+        label trust, unless ``trust`` is 0.
     """
+    if sequences and trust > 0:
+        return "expected"
     if label_trust >= trust:
         return "entropy" if gate_fires else "composite"
     return "entropy" if progress < patience or plausibility < RUNNER_UP else "agreeing"
@@ -54,7 +65,25 @@ def without_losses(target: Target) -> Target:
     return "entropy" if target == "composite" else target
 
 
-def worth(target: Target, composite: Array, uncertainty: Array, agreement: Array) -> Array:
+def expectedness(loss: NDArray, max_prob: NDArray) -> NDArray:
+    """The loss that the model expects, minus the one that it has: 0 in the mean if it is right.
+
+    A sequence that is hard to continue has a large loss, and the model knows. In junk, and where an
+    answer is another question's, it is sure of what does not come.
+
+    Args:
+        loss (NDArray): ``[M]`` in nats.
+        max_prob (NDArray): ``[M]`` ``exp`` of minus the expected loss.
+
+    Returns:
+        NDArray: ``[M]``.
+    """
+    return -np.log(np.maximum(max_prob, PROB_EPS)) - loss
+
+
+def worth(
+    target: Target, composite: Array, uncertainty: Array, agreement: Array, expected: Array
+) -> Array:
     """What each of some samples is worth.
 
     Args:
@@ -63,10 +92,13 @@ def worth(target: Target, composite: Array, uncertainty: Array, agreement: Array
         uncertainty (Array): ``[M]`` rank of the entropy, in [0, 1]. (Where labels are noisy all
             entropies are large, and beside the agreement they would not count.)
         agreement (Array): ``[M]`` in [0, 1], running agreement of model and label.
+        expected (Array): ``[M]`` rank of :func:`expectedness`, in [0, 1].
 
     Returns:
         Array: ``[M]`` in [0, 1].
     """
     if target == "composite":
         return composite
+    if target == "expected":
+        return expected
     return uncertainty if target == "entropy" else uncertainty * agreement

@@ -27,7 +27,8 @@ class Signals:
     Attributes:
         loss (Tensor): ``[B]`` float32 loss, cross entropy in nats for classifiers.
         entropy (Tensor): ``[B]`` float32 predictive entropy divided by ``log C``, in [0, 1].
-        max_prob (Tensor | None): ``[B]`` float32 probability of the predicted class.
+        max_prob (Tensor | None): ``[B]`` float32 probability of the predicted class; of a sequence
+            of tokens, without a label, what the model expects ``exp(-loss)`` to be.
         label (Tensor | None): ``[B]`` int64 class label, -1 where there is none.
         nonfinite (Tensor): ``[B]`` bool, whether the pass said nothing about the sample. True where
             a number is NaN or infinite, and where it was given as true.

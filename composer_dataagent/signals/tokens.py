@@ -77,8 +77,9 @@ def token_signals(
         options (TokenOptions | None): How tokens are read. Default: all, not compiled.
 
     Returns:
-        Signals: ``loss`` in nats and ``entropy`` in [0, 1]. ``max_prob`` and ``label`` are None: of
-        tokens that have many right continuations, disagreement does not show a wrong label.
+        Signals: ``loss`` in nats, ``entropy`` in [0, 1], and as ``max_prob`` what the model expects
+        ``exp(-loss)`` to be: ``exp`` of minus the entropy in nats. ``label`` is None: of tokens
+        that have many right continuations, disagreement does not show a wrong one.
 
     Raises:
         ValueError: The shapes or dtypes are not as above.
@@ -89,7 +90,7 @@ def token_signals(
         logits, labels = logits[:, :-1], labels[:, 1:]
     if not labels.numel():
         nothing = logits.new_zeros(len(labels), dtype=torch.float32)
-        return Signals(loss=nothing, entropy=nothing)
+        return Signals(loss=nothing, entropy=nothing, max_prob=nothing + 1)
     vocabulary = logits.shape[2]
     counts = counted(labels, vocabulary)
     if options.max_tokens is not None and options.max_tokens < labels.shape[1]:
@@ -111,7 +112,8 @@ def token_signals(
         torch.where(counts, column.view_as(counts), 0.0).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
         for column in columns
     )
-    return Signals(loss=loss, entropy=(entropy / math.log(vocabulary)).clamp(0.0, 1.0))
+    normalised = (entropy / math.log(vocabulary)).clamp(0.0, 1.0)
+    return Signals(loss=loss, entropy=normalised, max_prob=(-entropy).exp())
 
 
 def counted(labels: Tensor, vocabulary: int) -> Tensor:

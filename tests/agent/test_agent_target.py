@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from composer_dataagent.agent import choose_target, worth
+from composer_dataagent.agent import choose_target, expectedness, worth
 
 
 @pytest.mark.parametrize(
@@ -37,11 +38,26 @@ def test_without_trust_labels_always_count() -> None:
     assert choose_target(0.0, 0.1, False, 0.0, trust=0.0, patience=0.3) == "composite"
 
 
+def test_of_sequences_the_expected_ones_are_wanted_unless_they_are_trusted() -> None:
+    for progress in (0.0, 0.9):
+        of = {"progress": progress, "patience": 0.3, "sequences": True}
+        assert choose_target(1.0, 1.0, False, trust=0.8, **of) == "expected"
+        assert choose_target(1.0, 1.0, False, trust=0.0, **of) == "composite"
+
+
+def test_a_sequence_is_expected_by_the_loss_beyond_its_entropy() -> None:
+    loss, entropy = np.array([2.0, 3.0, 3.0, 200.0]), np.array([2.0, 3.5, 2.5, 200.0])
+    found = expectedness(loss, np.exp(-entropy))
+    assert found[:3] == pytest.approx([0, 0.5, -0.5]) and np.isfinite(found).all()
+
+
 def test_worth_of_each_target() -> None:
     composite = torch.tensor([0.1, 0.9, 0.5])
     uncertainty = torch.tensor([0.5, 0.0, 1.0])
     agreement = torch.tensor([1.0, 1.0, 0.1])
-    assert worth("composite", composite, uncertainty, agreement) is composite
-    assert worth("entropy", composite, uncertainty, agreement) is uncertainty
-    expected = torch.tensor([0.5, 0.0, 0.1])
-    torch.testing.assert_close(worth("agreeing", composite, uncertainty, agreement), expected)
+    expected = torch.tensor([0.0, 0.5, 1.0])
+    columns = (composite, uncertainty, agreement, expected)
+    assert worth("composite", *columns) is composite
+    assert worth("entropy", *columns) is uncertainty
+    assert worth("expected", *columns) is expected
+    torch.testing.assert_close(worth("agreeing", *columns), torch.tensor([0.5, 0.0, 0.1]))

@@ -65,14 +65,16 @@ def test_entropy_and_loss_against_a_plain_reference(kind: LanguageModel) -> None
     logits, labels = outputs.logits.detach().double(), batch["labels"]
     if kind.shift:
         logits, labels = logits[:, :-1], labels[:, 1:]
+    assert signals.max_prob is not None and signals.label is None
     for row in range(4):
         kept = labels[row] >= 0
         log_prob = logits[row][kept].log_softmax(dim=1)
-        entropy = -(log_prob.exp() * log_prob).sum(dim=1).mean() / math.log(kind.classes)
+        entropy = -(log_prob.exp() * log_prob).sum(dim=1).mean()
+        assert float(signals.max_prob[row]) == pytest.approx(math.exp(-entropy), abs=1e-5)
+        entropy /= math.log(kind.classes)
         loss = F.nll_loss(log_prob, labels[row][kept])
         assert float(signals.loss[row]) == pytest.approx(float(loss), abs=1e-5)
         assert float(signals.entropy[row]) == pytest.approx(float(entropy), abs=1e-5)
-    assert signals.max_prob is None and signals.label is None
 
 
 @pytest.mark.parametrize("name", ["gpt2", "masked bert", "t5"])
