@@ -30,7 +30,7 @@ from composer_dataagent import DataAgent
 from composer_dataagent.streaming import attach
 
 # Of llm-foundry and what it imports, while it makes models and batches.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def loader_of(kind: str, inputs: Inputs, folder: Path, **dataset: Any) -> DataLoader:

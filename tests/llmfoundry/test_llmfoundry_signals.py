@@ -26,7 +26,7 @@ from torch.nn import functional
 from composer_dataagent.signals import BatchReader, FeatureHook, detect_signals, find_head
 
 # Of llm-foundry and what it imports, while it makes models and batches.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
