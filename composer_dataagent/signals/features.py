@@ -190,8 +190,9 @@ class FeatureHook:
 
 def _entrance(head: nn.Module) -> tuple[int, bool]:
     """Width of the head's input, and whether it has to be averaged over an image's positions."""
-    if isinstance(head, nn.Embedding):
-        return head.embedding_dim, False
+    embedding = base_layer(head)
+    if isinstance(embedding, nn.Embedding):
+        return embedding.embedding_dim, False
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
             return module.in_channels, True
