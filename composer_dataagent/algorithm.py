@@ -1004,6 +1004,7 @@ class DataAgent(Algorithm):
         selection = self.selector.select(known, size, rng)
         if candidates is not None:
             selection = Selection(candidates[selection.ids], selection.weights)
+        self._sizes[at] = len(selection.ids)  # a rule of the user's may have its own mind
         if known is self.ledger and self._scores_at_visit:
             known.score = of_agent  # which it goes on with
         last = self.ledger.last_seen[selection.ids] // self._rounds

@@ -25,6 +25,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +92,12 @@ def run(folder: str, ranks: int, workers: int, number: int, until: random.Random
     for process in processes:
         process.start()
     if until is not None:
-        # From before the datasets are there to far into an epoch.
-        time.sleep(until.uniform(0, 3))
+        # From before the datasets are there to far into an epoch: by time, and by what was done,
+        # since a busy machine may need all that time to begin.
+        if until.random() < 0.5:
+            time.sleep(until.uniform(0, 3))
+        else:
+            wait_for(Path(folder, "0.jsonl"), until.randint(1, 120), processes)
         family = [psutil.Process(process.pid) for process in processes if process.is_alive()]
         members = [each for parent in family for each in [parent, *parent.children()]]
         if members and until.random() < 0.5:
@@ -110,6 +116,17 @@ def run(folder: str, ranks: int, workers: int, number: int, until: random.Random
         if until is None and process.exitcode:
             said = "\n".join(path.read_text() for path in Path(folder).glob("*.txt"))
             raise SystemExit(f"{said}\nA rank ended with exit code {process.exitcode}")
+
+
+def wait_for(log: Path, steps: int, processes: Sequence[BaseProcess]) -> None:
+    """Wait until a rank has done some more steps, or one has ended."""
+
+    def done() -> int:
+        return log.read_bytes().count(b"\n") if log.exists() else 0
+
+    before = done()
+    while done() < before + steps and all(process.is_alive() for process in processes):
+        time.sleep(0.01)
 
 
 def release_folders(folder: str) -> None:
