@@ -93,6 +93,8 @@ def test_of_losses_the_smallest_is_best() -> None:
     table = to_markdown(rows)
     assert "nats (below zero is better)" in table
     assert "| clean | data_agent |  | -0.100 [-0.100, -0.100] |  | -0.100" in table
+    of_one = to_markdown([row("random", 0, 2.0), row("data_agent", 0, 1.9)])
+    assert "| clean | data_agent |  | -0.100 (1 seed) |" in of_one
 
 
 def test_a_run_is_measured_by_what_composer_reports(tmp_path: Path) -> None:

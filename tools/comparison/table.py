@@ -135,6 +135,8 @@ def _interval(found: Difference | None, digits: int) -> str:
     if found is None:
         return ""
     mean_, low, high = (f"{value:+.{digits}f}" for value in (found.mean, found.low, found.high))
+    if found.seeds == 1:  # which says nothing of what seeds differ by
+        return f"{mean_} (1 seed)"
     return f"{mean_} [{low}, {high}]"
 
 
