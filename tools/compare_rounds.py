@@ -108,7 +108,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
             for way, found in by_way.items()
         }
         yield f"\n{source}, {condition}, ratio {ratio:g}: {measure.title}\n"
-        yield "| way | mean | to random | to random at the cost of a look | cost | seconds |"
+        yield "| way | mean | to random | to random, cost of look | cost | seconds |"
         yield "|---|---|---|---|---|---|"
         full = by_way[FULL]
         for way, found in by_way.items():
