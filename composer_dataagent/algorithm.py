@@ -29,9 +29,9 @@ from composer_dataagent.agent import (
     Target,
     choose_target,
     composite_reward,
-    expectedness,
     fit,
     rank01,
+    ranked_by,
     sample_keys,
     signal_state,
     without_losses,
@@ -48,7 +48,7 @@ from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
 from composer_dataagent.report import History
 from composer_dataagent.report.thumbnails import choose_samples
-from composer_dataagent.rounds import check_interval, rounds_per_epoch, share_of_training
+from composer_dataagent.rounds import rounds_per_epoch, share_of_training
 from composer_dataagent.selection import (
     LEDGER_COLUMNS,
     Ledger,
@@ -90,8 +90,8 @@ _WANTS: dict[Target, str] = {
 }
 # Samples scored at once at the epoch's end: bounds memory, not results.
 SCORE_CHUNK = 1 << 16
-# What ranks tell each other of visits, and the ledger does not keep.
-_NOT_RECORDED = ("step", "nonfinite", "mean_action")
+# What ranks tell each other of visits, and is no column of the ledger.
+_NOT_RECORDED = ("ids", "step", "nonfinite", "mean_action")
 
 Schedule = Callable[[int, float], float]
 
@@ -252,7 +252,7 @@ class DataAgent(Algorithm):
             ratio, settings.warmup_epochs, settings.anneal
         )
         self.selector = build_selector(_merge(settings.selector, selector))
-        check_interval(interval)
+        rounds_per_epoch(interval)  # what is wrong with it shows now
         if self.selector.remembers and (interval is not None or look):
             raise ValueError(
                 f"DataAgent: selector={self.selector.name!r} keeps its own record of all samples "
@@ -334,7 +334,9 @@ class DataAgent(Algorithm):
         self._check_loader(state)
         if self._attachment is None:
             self._set_up(state)
-        refuse_batches(state, self._round_sizes(), self._loader, collectives.world_size())
+        refuse_batches(
+            state, self._round_sizes(), self._rounds, self._loader, collectives.world_size()
+        )
         self._mixer = find_mixer(state.algorithms)
         self._take_up_selection(state)
         follow_training_progress(
@@ -739,15 +741,19 @@ class DataAgent(Algorithm):
 
     def _remember(self, signals: Signals, features: Tensor | None, state: State) -> None:
         """Keep what the batch showed of its samples, on the device."""
+        self._notice_sequences(signals, state)
         self._visits.append(self._visits_of(self._ids, signals, features, state))
+
+    def _notice_sequences(self, signals: Signals, state: State) -> None:
+        """The first batch tells whether samples are sequences of tokens, which have no label."""
+        if signals.label is None and signals.max_prob is not None and not self._sequences:
+            self._sequences = True
+            self._target = self._suitable_target(_progress(state))
 
     def _visits_of(
         self, ids: Tensor, signals: Signals, features: Tensor | None, state: State
     ) -> Visits:
         loss, entropy = signals.loss, signals.entropy
-        if signals.label is None and signals.max_prob is not None and not self._sequences:
-            self._sequences = True
-            self._target = self._suitable_target(_progress(state))
         max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
         label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
         return Visits(
@@ -850,8 +856,7 @@ class DataAgent(Algorithm):
         order = np.argsort(rows.columns["step"], kind="stable")
         columns = {name: column[order] for name, column in rows.columns.items()}
         self._nonfinite.hear(columns["ids"][columns["nonfinite"]], self._round)
-        recorded = {n: c for n, c in columns.items() if n not in ("ids", *_NOT_RECORDED)}
-        self.ledger.record(columns["ids"], self._round, **recorded)
+        self.ledger.record(columns["ids"], self._round, **_recorded(columns))
         return GatheredRows(columns, rows.rank[order])
 
     def _aims(self, rows: GatheredRows) -> NDArray[np.float32]:
@@ -871,14 +876,9 @@ class DataAgent(Algorithm):
                 reward_weight=composite.weight,
             )
             agreement = torch.from_numpy(columns["agreement"][batch]).double()
-            expected = expectedness(*(columns[name][batch] for name in ("loss", "max_prob")))
-            wanted = worth(
-                self._target,
-                composite.reward,
-                rank01(entropy),
-                agreement,
-                rank01(torch.from_numpy(expected)),
-            )
+            signals = (columns[name][batch] for name in ("loss", "entropy", "max_prob"))
+            ranks = rank01(torch.from_numpy(ranked_by(self._target, *signals)).double())
+            wanted = worth(self._target, composite.reward, ranks, agreement)
             aims[batch] = REWARDS[self.settings.reward].aim(wanted.float()).numpy()
         return aims
 
@@ -890,8 +890,8 @@ class DataAgent(Algorithm):
             # It would be slow to unlearn what it is sure of by now.
             self._learner = self._make_learner()
             log.info(
-                "Epoch %d: the model predicts %.0f %% of the labels; now the agent wants %s",
-                epoch,
+                "%s: the model predicts %.0f %% of the labels; now the agent wants %s",
+                self._name_of_round(epoch).capitalize(),
                 100 * share,
                 _WANTS[self._target],
             )
@@ -1063,12 +1063,7 @@ class DataAgent(Algorithm):
         seen = [self._seen(*batch, state) for batch in look(state, self._reader, batches)]
         together = {name: np.concatenate([part[name] for part in seen]) for name in seen[0]}
         columns = self._ranks.all_gather_rows(together).columns
-        last_seen, known.last_seen = known.last_seen, np.full_like(known.last_seen, -1)
-        known.score = np.full(len(known), np.nan, np.float32) if "score" in columns else None
-        shown = {n: c for n, c in columns.items() if n not in ("ids", *_NOT_RECORDED)}
-        known.record(np.searchsorted(candidates, columns["ids"]), 0, **shown)
-        # How long ago they were trained on; those that never were need not come first any more.
-        known.last_seen = np.where(last_seen < 0, last_seen.max(initial=0), last_seen)
+        known.observe(np.searchsorted(candidates, columns["ids"]), **_recorded(columns))
         self._looked = len(candidates)
         return known
 
@@ -1076,6 +1071,7 @@ class DataAgent(Algorithm):
         self, ids: Tensor, signals: Signals, features: Tensor | None, state: State
     ) -> dict[str, NDArray]:
         """What a batch that was only looked at says of its samples."""
+        self._notice_sequences(signals, state)
         visits = self._sound(self._visits_of(ids, signals, features, state))
         agreement, score = self._agreement(visits), None
         if self._learner is not None:
@@ -1101,9 +1097,10 @@ class DataAgent(Algorithm):
         self._mask = np.zeros(self.num_samples, bool)
         self._mask[selection.ids] = True
         self._weights = selection.weights
-        if self.settings.rescale and len(selection.ids) < self.num_samples:
+        of = self._part_sizes()[self._round % self._rounds]
+        if self.settings.rescale and len(selection.ids) < of:
             ones = np.ones(len(selection.ids), np.float32)
-            factor = np.float32(self.num_samples / len(selection.ids))
+            factor = np.float32(of / len(selection.ids))
             self._weights = factor * (ones if self._weights is None else self._weights)
         record = self._attachment.serve(selection.ids)
         self._attachment.go_on(self._loader, self._sizes, self._round_began)
@@ -1144,10 +1141,8 @@ class DataAgent(Algorithm):
             self.selector.min_fit,
             _WANTS[target],
         )
-        ranks = quick_rank01(
-            expectedness(ledger.loss, ledger.max_prob) if target == "expected" else ledger.entropy
-        )
-        return worth(target, ranks, ranks, ledger.agreement, ranks).astype(np.float32)
+        ranks = quick_rank01(ranked_by(target, ledger.loss, ledger.entropy, ledger.max_prob))
+        return worth(target, ranks, ranks, ledger.agreement).astype(np.float32)
 
     def _describe_round(self, state: State) -> dict[str, Any]:
         """The facts of the round (or epoch) that just ended, for loggers, history and report."""
@@ -1331,6 +1326,11 @@ def _columns(visits: Visits, agreement: Tensor, **more: Tensor | None) -> dict[s
     """Visits, and what was made of them, as arrays."""
     columns = visits.on_host() | {"agreement": agreement.cpu().numpy()}
     return columns | {name: c.cpu().numpy() for name, c in more.items() if c is not None}
+
+
+def _recorded(columns: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Of what ranks tell each other of visits, the columns of the ledger."""
+    return {name: column for name, column in columns.items() if name not in _NOT_RECORDED}
 
 
 def _unpack(bits: Tensor, count: int) -> NDArray[np.bool_]:

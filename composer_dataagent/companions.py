@@ -51,14 +51,19 @@ def refuse_companions(algorithms: Sequence[Algorithm]) -> None:
 
 
 def refuse_batches(
-    state: State, epoch_sizes: Collection[int] | None, loader: DataLoader, world_size: int
+    state: State,
+    round_sizes: Collection[int] | None,
+    rounds: int,
+    loader: DataLoader,
+    world_size: int,
 ) -> None:
     """Refuse algorithms that would stop the run in a pruned epoch, for it is short and ends ragged.
 
     Args:
         state (State): Composer's state at FIT_START.
-        epoch_sizes (Collection[int] | None): Samples that epochs of the run have over all ranks;
+        round_sizes (Collection[int] | None): Samples that rounds of the run have over all ranks;
             None if that is not known.
+        rounds (int): In how many of them an epoch comes.
         loader (DataLoader): Of the training data.
         world_size (int): Number of ranks.
 
@@ -70,8 +75,8 @@ def refuse_batches(
     last_rows = {1}  # any number, for all that is known
     if loader.drop_last:
         last_rows = set()
-    elif epoch_sizes is not None:
-        of_rank = [ceil(size / world_size) % loader.batch_size for size in epoch_sizes]
+    elif round_sizes is not None:
+        of_rank = [ceil(size / world_size) % loader.batch_size for size in round_sizes]
         last_rows = {rows % microbatch or microbatch for rows in of_rank if rows > 0}
     for algorithm in state.algorithms:
         if isinstance(algorithm, GyroDropout):
@@ -81,9 +86,10 @@ def refuse_batches(
             least = algorithm.ghost_batch_size
             fits = all(rows >= least for rows in last_rows)
             _require_rows(fits, algorithm, f"at least ghost_batch_size={least}")
-        elif isinstance(algorithm, SeqLengthWarmup) and epoch_sizes is not None:
-            batches = min(epoch_sizes) / (loader.batch_size * world_size)
-            _require_steps(algorithm, state, int(batches) if loader.drop_last else ceil(batches))
+        elif isinstance(algorithm, SeqLengthWarmup) and round_sizes is not None:
+            batches = min(round_sizes) / (loader.batch_size * world_size)
+            of_round = int(batches) if loader.drop_last else ceil(batches)
+            _require_steps(algorithm, state, rounds * of_round)
 
 
 def _require_rows(fits: bool, algorithm: Algorithm, needed: str) -> None:

@@ -15,34 +15,32 @@ _ACCEPTED = (
 )
 
 
-def check_interval(interval: object) -> None:
-    """See :func:`rounds_per_epoch`.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if interval is not None:
-        _parse(interval)
-
-
-def rounds_per_epoch(interval: str | None, full_batches: int) -> int:
+def rounds_per_epoch(interval: str | None, full_batches: int | None = None) -> int:
     """Into how many rounds an epoch is cut.
 
     Args:
         interval (str | None): A part of an epoch (``"0.1ep"``, at most 1), or a number of batches
             of the full data (``"2000ba"``). ``None``: one round.
-        full_batches (int): Batches in an epoch that serves every sample.
+        full_batches (int | None): Batches in an epoch that serves every sample. Default: not known
+            yet; the interval is only looked at.
 
     Returns:
         int: At least 1: the number of equal rounds that comes nearest to it.
 
     Raises:
-        ValueError: The interval is none of these.
+        ValueError: The interval is none of these, or shorter than a batch.
     """
     if interval is None:
         return 1
     amount, unit = _parse(interval)
+    if full_batches is None:
+        return 1
     rounds = 1 / amount if unit == TimeUnit.EPOCH else full_batches / amount
+    if rounds > max(full_batches, 1):
+        raise ValueError(
+            f"DataAgent: interval={interval!r} would cut an epoch of {full_batches} batches into "
+            f"{rounds:.3g} rounds, of less than a batch each: use a longer interval"
+        )
     return max(1, math.floor(rounds + 0.5))
 
 

@@ -23,6 +23,7 @@ from composer_dataagent.agent.target import (
     Target,
     choose_target,
     expectedness,
+    ranked_by,
     without_losses,
     worth,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "paper_reward",
     "ppo_update",
     "rank01",
+    "ranked_by",
     "sample_keys",
     "signal_state",
     "variance_weight",

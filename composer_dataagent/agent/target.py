@@ -81,24 +81,34 @@ def expectedness(loss: NDArray, max_prob: NDArray) -> NDArray:
     return -np.log(np.maximum(max_prob, PROB_EPS)) - loss
 
 
-def worth(
-    target: Target, composite: Array, uncertainty: Array, agreement: Array, expected: Array
-) -> Array:
+def ranked_by(target: Target, loss: NDArray, entropy: NDArray, max_prob: NDArray) -> NDArray:
+    """What :func:`worth` wants the ranks of.
+
+    Args:
+        target (Target): See :func:`choose_target`.
+        loss (NDArray): ``[M]`` in nats.
+        entropy (NDArray): ``[M]``.
+        max_prob (NDArray): ``[M]``.
+
+    Returns:
+        NDArray: ``[M]`` :func:`expectedness` for ``expected``, else the entropy.
+    """
+    return expectedness(loss, max_prob) if target == "expected" else entropy
+
+
+def worth(target: Target, composite: Array, ranks: Array, agreement: Array) -> Array:
     """What each of some samples is worth.
 
     Args:
         target (Target): See :func:`choose_target`.
         composite (Array): ``[M]`` in [0, 1], the paper's reward.
-        uncertainty (Array): ``[M]`` rank of the entropy, in [0, 1]. (Where labels are noisy all
-            entropies are large, and beside the agreement they would not count.)
+        ranks (Array): ``[M]`` in [0, 1], of what :func:`ranked_by` gives. (Where labels are noisy
+            all entropies are large, and beside the agreement they would not count.)
         agreement (Array): ``[M]`` in [0, 1], running agreement of model and label.
-        expected (Array): ``[M]`` rank of :func:`expectedness`, in [0, 1].
 
     Returns:
         Array: ``[M]`` in [0, 1].
     """
     if target == "composite":
         return composite
-    if target == "expected":
-        return expected
-    return uncertainty if target == "entropy" else uncertainty * agreement
+    return ranks * agreement if target == "agreeing" else ranks

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -129,18 +130,45 @@ class Ledger:
             self.score[ids[scored]] = score[scored]
         first = first[self.last_seen[ids[first]] != epoch]
         rows = ids[first]
-        given = {
-            "loss": np.where(np.isfinite(loss), loss, 0),
-            "entropy": np.where(np.isfinite(entropy), entropy, 0),
-            "max_prob": max_prob,
-            "label": label,
-            "agreement": agreement,
-        }
-        for name, values in given.items():
-            if values is not None:
-                getattr(self, name)[rows] = values[first]
+        columns = {"max_prob": max_prob, "label": label, "agreement": agreement}
+        self._write(ids, first, {"loss": loss, "entropy": entropy, **columns})
         self.last_seen[rows] = epoch
         self.visits[rows] += 1
+
+    def observe(
+        self, ids: NDArray[np.int64], score: NDArray | None = None, **columns: NDArray
+    ) -> None:
+        """Write what samples showed that were not trained on.
+
+        When they were trained on last stays as it is; but those that never were count as seen, at
+        the latest of these times: there is no need to train on them only to know them.
+
+        Args:
+            ids (NDArray[np.int64]): ``[B]`` sample ids; of one that comes twice, the first counts.
+            score (NDArray | None): ``[B]``; the scores of all others are forgotten.
+            **columns (NDArray): ``[B]`` each, see :meth:`record`.
+        """
+        _, first = np.unique(ids, return_index=True)
+        self._write(ids, first, columns)
+        self.score = None
+        if score is not None:
+            self.score = np.full(len(self), np.nan, np.float32)
+            self.score[ids[first]] = score[first]
+        self.last_seen[self.last_seen < 0] = self.last_seen.max(initial=0)
+
+    def _write(
+        self,
+        ids: NDArray[np.int64],
+        chosen: NDArray[np.int64],
+        columns: Mapping[str, NDArray | None],
+    ) -> None:
+        """Write columns ``[B]`` of the ``chosen`` among ``ids``, see :meth:`record`."""
+        for name, values in columns.items():
+            if values is None:
+                continue
+            if name in ("loss", "entropy"):
+                values = np.where(np.isfinite(values), values, 0)
+            getattr(self, name)[ids[chosen]] = values[chosen]
 
     def rows(self, ids: NDArray[np.int64], rounds: int) -> Ledger:
         """A copy that knows some samples only, by their positions in ``ids``.

@@ -121,7 +121,7 @@ class Attachment(ABC):
             sizes (Sequence[int]): Selected samples in each of the epoch's rounds.
             served_before (int): How many samples the trainer counts in earlier rounds.
         """
-        batches = tuple(self.batches_left(loader, size) for size in sizes)
+        batches = sum(self.batches_left(loader, size) for size in sizes)
         loader.rounds = Rounds(batches)  # type: ignore[attr-defined]  # it is attached
 
     @abstractmethod

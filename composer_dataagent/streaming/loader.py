@@ -108,26 +108,18 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
 
     Returns:
         type[DataLoader]: One class per ``cls``, of the same name. Its ``sample_ids`` is the int64
-        tensor ``[B]`` of the batch yielded last. It goes on from one round to the next where it has
-        ``rounds``.
+        tensor ``[B]`` of the batch yielded last.
     """
 
-    class Beside(cls):  # type: ignore[valid-type, misc]
+    class Beside(in_rounds(cls)):
         sample_ids: Tensor
-        rounds: Rounds | None = None
         _is_between_epochs = False
-
-        def __len__(self) -> int:
-            return super().__len__() if self.rounds is None else len(self.rounds)
-
-        def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-            return round_by_round(self, self._one_round)
 
         def _one_round(self) -> Iterator[Any]:
             # torch warns of epochs longer than len() said when it was last asked.
             self._IterableDataset_len_called = None
             self._is_between_epochs = False
-            batches = super().__iter__()
+            batches = super()._one_round()
             while True:
                 try:
                     batch, ids = next(batches)
@@ -171,18 +163,34 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
     return named_after(cls, Stateful if issubclass(cls, StreamingDataLoader) else Beside)
 
 
-def round_by_round(loader: Any, one_round: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """Iterate as long as, while a round runs, another one is set to follow it.
+def in_rounds(cls: type[DataLoader]) -> type[Any]:
+    """The subclass of a loader class that goes on from one round of an epoch to the next.
 
     Args:
-        loader (Any): Whose ``rounds`` tell.
-        one_round (Callable): Iterates once over what is selected now.
+        cls (type[DataLoader]): Any.
+
+    Returns:
+        type[Any]: Its ``rounds`` are set by :meth:`Attachment.go_on`; until then it is as ``cls``.
+        ``_one_round`` iterates over what is selected now.
     """
-    while True:
-        began = loader.rounds
-        yield from one_round()
-        if loader.rounds is began:
-            return
+
+    class InRounds(cls):  # type: ignore[valid-type, misc]
+        rounds: Rounds | None = None
+
+        def __len__(self) -> int:
+            return super().__len__() if self.rounds is None else self.rounds.batches
+
+        def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            while True:
+                began = self.rounds
+                yield from self._one_round()
+                if self.rounds is began:  # no other one was set while it ran
+                    return
+
+        def _one_round(self) -> Iterator[Any]:
+            return super().__iter__()
+
+    return InRounds
 
 
 def tells_of_killed_worker(error: BaseException) -> bool:

@@ -27,10 +27,10 @@ from torch.utils.data import (
 
 from composer_dataagent.streaming.attachment import Attachment, Ids, epoch_number, to_mask
 from composer_dataagent.streaming.errors import ShortEpochError
-from composer_dataagent.streaming.loader import PlaceCollate, check_loader, round_by_round
+from composer_dataagent.streaming.loader import PlaceCollate, check_loader, in_rounds
 from composer_dataagent.streaming.outside import read_batches
 from composer_dataagent.streaming.repairs import named_after
-from composer_dataagent.streaming.rounds import Rounds, batches_of
+from composer_dataagent.streaming.rounds import batches_of
 from composer_dataagent.streaming.sampler import SelectedSampler, ranks_of, share_of
 from composer_dataagent.streaming.store import SelectionRecord
 
@@ -213,15 +213,8 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
         tensor ``[B]`` of the batch yielded last.
     """
 
-    class Beside(cls):  # type: ignore[valid-type, misc]
+    class Beside(in_rounds(cls)):
         sample_ids: Tensor
-        rounds: Rounds | None = None
-
-        def __len__(self) -> int:
-            return super().__len__() if self.rounds is None else len(self.rounds)
-
-        def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-            return round_by_round(self, self._one_round)
 
         def _one_round(self) -> Iterator[Any]:
             # Batches come back in the order in which they were asked for, so their ids are known
@@ -231,7 +224,7 @@ def beside(cls: type[DataLoader]) -> type[DataLoader]:
             end = len(order) - len(order) % size if self.drop_last else len(order)
             asked = range(0, end, size)  # where batches begin, as torch cuts them
             served = 0
-            for (batch, places), at in zip(super().__iter__(), asked, strict=False):
+            for (batch, places), at in zip(super()._one_round(), asked, strict=False):
                 served += 1
                 ids = order[at : at + size]
                 self.sample_ids = ids.clone() if places is None else ids[places]

@@ -16,13 +16,10 @@ class Rounds:
     round is the epoch's last.
 
     Attributes:
-        batches (tuple[int, ...]): How many batches each round of the epoch has.
+        batches (int): How many batches all rounds of the epoch have.
     """
 
-    batches: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return sum(self.batches)
+    batches: int
 
 
 def batches_of(samples: int, batch_size: int, drop_last: bool) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from composer_dataagent.agent import choose_target, expectedness, worth
+from composer_dataagent.agent import choose_target, expectedness, ranked_by, worth
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,19 @@ def test_a_sequence_is_expected_by_the_loss_beyond_its_entropy() -> None:
 
 def test_worth_of_each_target() -> None:
     composite = torch.tensor([0.1, 0.9, 0.5])
-    uncertainty = torch.tensor([0.5, 0.0, 1.0])
+    ranks = torch.tensor([0.5, 0.0, 1.0])
     agreement = torch.tensor([1.0, 1.0, 0.1])
-    expected = torch.tensor([0.0, 0.5, 1.0])
-    columns = (composite, uncertainty, agreement, expected)
+    columns = (composite, ranks, agreement)
     assert worth("composite", *columns) is composite
-    assert worth("entropy", *columns) is uncertainty
-    assert worth("expected", *columns) is expected
+    assert worth("entropy", *columns) is ranks
+    assert worth("expected", *columns) is ranks
     torch.testing.assert_close(worth("agreeing", *columns), torch.tensor([0.5, 0.0, 0.1]))
+
+
+def test_what_each_target_ranks_by() -> None:
+    loss, entropy, max_prob = np.array([2.0, 3.0]), np.array([0.1, 0.4]), np.array([0.5, 0.1])
+    columns = (loss, entropy, max_prob)
+    for target in ("composite", "entropy", "agreeing"):
+        assert ranked_by(target, *columns) is entropy
+    found = ranked_by("expected", *columns)
+    np.testing.assert_array_equal(found, expectedness(loss, max_prob))

@@ -74,6 +74,26 @@ def rows_of(outcome: Outcome) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if not k.startswith(counts)} for row in outcome.rows]
 
 
+def assert_killed_goes_on(
+    shards: str,
+    tmp_path: Path,
+    uninterrupted: Outcome,
+    kill_after: int,
+    save_interval: str,
+    arguments: dict[str, Any],
+) -> None:
+    """A run that is killed and started again ends, on each rank, as the uninterrupted one."""
+    run = {"save_interval": save_interval, **arguments}
+    killed = killable_run.run(shards, tmp_path / "run", kill_after=kill_after, **run)
+    assert killed.exit_code == -signal.SIGKILL
+    resumed = killable_run.run(shards, tmp_path / "run", **run)
+    assert resumed.exit_code == 0, resumed.error
+    assert resumed.batches == uninterrupted.batches
+    for mine, expected in zip(resumed.finals, uninterrupted.finals, strict=True):
+        assert_same(mine, expected)
+    assert_same(rows_of(resumed), rows_of(uninterrupted))
+
+
 def policy_of(outcome: Outcome) -> torch.Tensor:
     assert outcome.final is not None
     weights = outcome.final["agent"]["learner"]["policy"]
@@ -242,16 +262,9 @@ def test_two_killed_ranks_resume_as_if_never_stopped(
     kill_after: int,
 ) -> None:
     arguments = {"ranks": 2, "parallel": parallel, "dropout": 0.3}
-    run = {"save_interval": save_interval, **arguments}
-    killed = killable_run.run(even_shards, tmp_path / "run", kill_after=kill_after, **run)
-    assert killed.exit_code == -signal.SIGKILL
-    resumed = killable_run.run(even_shards, tmp_path / "run", **run)
-    assert resumed.exit_code == 0, resumed.error
-    uninterrupted = whole(**arguments)
-    assert resumed.batches == uninterrupted.batches
-    for mine, expected in zip(resumed.finals, uninterrupted.finals, strict=True):
-        assert_same(mine, expected)
-    assert_same(rows_of(resumed), rows_of(uninterrupted))
+    assert_killed_goes_on(
+        even_shards, tmp_path, whole(**arguments), kill_after, save_interval, arguments
+    )
 
 
 @pytest.mark.parametrize("kill_after", [3, 8])  # at the end of a round, and inside one
@@ -259,15 +272,7 @@ def test_two_ranks_killed_in_rounds(
     even_shards: str, tmp_path: Path, whole: Any, kill_after: int
 ) -> None:
     arguments = {"ranks": 2, "look": True, **IN_ROUNDS}
-    run = {"save_interval": "1ba", **arguments}
-    killed = killable_run.run(even_shards, tmp_path / "run", kill_after=kill_after, **run)
-    assert killed.exit_code == -signal.SIGKILL
-    resumed = killable_run.run(even_shards, tmp_path / "run", **run)
-    assert resumed.exit_code == 0, resumed.error
-    uninterrupted = whole(**arguments)
-    assert resumed.batches == uninterrupted.batches
-    for mine, expected in zip(resumed.finals, uninterrupted.finals, strict=True):
-        assert_same(mine, expected)
+    assert_killed_goes_on(even_shards, tmp_path, whole(**arguments), kill_after, "1ba", arguments)
 
 
 @pytest.mark.parametrize(

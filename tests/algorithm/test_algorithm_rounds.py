@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from composer import Trainer
+from composer.core import Callback
 from digits_run import (
     NUM_SAMPLES,
     Recorder,
@@ -206,9 +207,33 @@ def test_rule_with_a_memory_of_its_own_is_refused() -> None:
         DataAgent(selector="ucb", interval="0.1ep")
 
 
-def test_round_too_small_for_a_batch(shards: str) -> None:
-    with pytest.raises(ValueError, match="longer interval"):
-        _run(make_loader(shards, batch_size=16), interval="0.05ep", ratio=0.2)
+@pytest.mark.parametrize(
+    ("interval", "message"),
+    [
+        ("0.25ep", r"ratio=0\.2 of 50 samples selects 10.*longer interval"),
+        ("0.05ep", r"epoch of 13 batches into 20 rounds.*longer interval"),
+        ("1e-320ep", r"epoch of 13 batches into inf rounds.*longer interval"),
+    ],
+)
+def test_round_too_small_for_a_batch(shards: str, interval: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _run(make_loader(shards, batch_size=16), interval=interval, ratio=0.2)
+
+
+def test_a_rescaled_round_weighs_as_what_it_chooses_from(shards: str) -> None:
+    """A full round as it is, half of one twice, whatever share of the data it chooses from."""
+    weights = []
+
+    class Weights(Callback):
+        def batch_start(self, state: Any, logger: Any) -> None:
+            weights.append(agent._weights)
+
+    agent = DataAgent(0.5, interval="0.25ep", rescale=True)
+    build_trainer(
+        make_loader(shards, batch_size=BATCH), agent, epochs=1, callbacks=[Weights()]
+    ).fit()
+    assert weights[0] is None
+    assert np.allclose(weights[-1], 51 / 26)
 
 
 @pytest.mark.parametrize(
