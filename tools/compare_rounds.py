@@ -27,11 +27,12 @@ import numpy as np
 from comparison.conditions import CONDITIONS
 from comparison.measures import measure_of, measured
 from comparison.options import Names, Ratios
-from comparison.rows import append_row
+from comparison.rows import append_row, read_rows
 from comparison.runs import recipe_file
 from comparison.shards import prepare
 from comparison.sources import FASHION_FOLDER, SOURCES
 from comparison.statistics import paired_difference
+from comparison.table import in_markdown, interval
 from folder_lock import held
 from rich.console import Console
 from rich.markdown import Markdown
@@ -44,6 +45,8 @@ ROUNDS = 10
 # Forward and backward passes take two to three times as long as a forward pass alone.
 LOOK = 1 / 3
 FULL = "full"
+# What all are compared with: as many samples, and as many as cost the same as a look.
+REFERENCES = ("random", "random, cost of look")
 # Small batches: a small data set seen once should still be several hundred steps.
 BATCH_SIZE = {"library": 16, "fashion_all": 64}
 RULES = ("random", "entropy", "loss", "data_agent")
@@ -86,14 +89,8 @@ def run(job: dict[str, Any], shards: Path, evaluation: Path, folder: Path) -> di
     }
 
 
-def _read(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = [json.loads(line) for line in lines]
-    return {tuple(row[key] for key in KEY): row for row in rows}
-
-
-def table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Markdown, a table for each source, condition and ratio."""
+def tables(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Markdown: a table for each source, condition and ratio."""
     for source, condition, ratio in dict.fromkeys(
         (row["source"], row["condition"], row["ratio"]) for row in rows if row["ratio"] < 1
     ):
@@ -107,34 +104,29 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
             way: {seed: row[measure.name] * measure.scale for seed, row in found.items()}
             for way, found in by_way.items()
         }
-        yield f"\n{source}, {condition}, ratio {ratio:g}: {measure.title}\n"
-        yield "| way | mean | to random | to random, cost of look | cost | seconds |"
-        yield "|---|---|---|---|---|---|"
-        full = by_way[FULL]
+        full, lines = by_way[FULL], []
         for way, found in by_way.items():
-            cost = np.mean(
+            costs = [
+                (row["samples"] + LOOK * row["looked"]) / full[seed]["samples"]
+                for seed, row in found.items()
+            ]
+            seconds = [row["seconds"] / full[seed]["seconds"] for seed, row in found.items()]
+            differences = (
+                None if way == other else paired_difference(values[way], values[other])
+                for other in REFERENCES
+            )
+            lines.append(
                 [
-                    (row["samples"] + LOOK * row["looked"]) / full[seed]["samples"]
-                    for seed, row in found.items()
+                    way,
+                    f"{np.mean(list(values[way].values())):.{measure.digits}f}",
+                    *(interval(difference, measure.digits) for difference in differences),
+                    f"{np.mean(costs):.0%}",
+                    f"{np.median(seconds):.0%}",
                 ]
             )
-            seconds = np.median(
-                [row["seconds"] / full[seed]["seconds"] for seed, row in found.items()]
-            )
-            differences = []
-            for other in ("random", "random, cost of look"):
-                difference = paired_difference(values[way], values[other])
-                differences.append(
-                    ""
-                    if difference is None or way == other
-                    else f"{difference.mean:+.{measure.digits}f} "
-                    f"[{difference.low:.{measure.digits}f}, {difference.high:.{measure.digits}f}]"
-                )
-            mean = np.mean(list(values[way].values()))
-            yield (
-                f"| {way} | {mean:.{measure.digits}f} | {' | '.join(differences)} "
-                f"| {cost:.0%} | {seconds:.0%} |"
-            )
+        yield f"\n{source}, {condition}, ratio {ratio:g}: {measure.title}\n"
+        head = ["way", "mean", *(f"to {other}" for other in REFERENCES), "cost", "seconds"]
+        yield in_markdown(head, lines)
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
@@ -178,12 +170,13 @@ def main(
     jobs: list[dict[str, Any]] = [
         dict(zip(KEY, (source, condition, ratio, way, seed), strict=True))
         for seed, source, condition, ratio in itertools.product(
-            range(seeds), sources, conditions, (1.0, *ratios)
+            range(seeds), sources, conditions, dict.fromkeys((1.0, *ratios))
         )
         for way in ways(ratio)
     ]
     with held(folder / "lock", f"Another comparison uses {folder}: use another --folder"):
-        known = _read(results)
+        rows = read_rows(results, (*KEY, "samples", "looked", "seconds"))
+        known = {tuple(row[key] for key in KEY): row for row in rows}
         left = [job for job in jobs if tuple(job.values()) not in known]
         console = Console(stderr=True)
         for job in track(left, "runs", console=console, disable=not left):
@@ -193,7 +186,7 @@ def main(
             append_row(results, row)
             known[tuple(job.values())] = row
     wanted = [known[tuple(job.values())] for job in jobs]
-    Console().print(Markdown("\n".join(table(wanted))))
+    Console().print(Markdown("\n".join(tables(wanted))))
     click.echo(json.dumps({"rows": wanted}))
 
 

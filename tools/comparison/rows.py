@@ -70,8 +70,12 @@ def row_of(run_dir: Path, train: Path, expected_samples: int) -> dict[str, Any]:
     }
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path, columns: Iterable[str] = (*KEY, "recipe")) -> list[dict[str, Any]]:
     """All rows of a results file; none if it is not there.
+
+    Args:
+        path (Path): The file.
+        columns (Iterable[str]): What each row has, beside a measure.
 
     Raises:
         click.ClickException: A line is not one.
@@ -79,16 +83,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [
-        _row_of(line, f"{path}, line {number}")
+        _row_of(line, f"{path}, line {number}", {*columns})
         for number, line in enumerate(path.read_text().splitlines(), 1)
     ]
 
 
-def _row_of(line: str, place: str) -> dict[str, Any]:
+def _row_of(line: str, place: str, columns: set[str]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     try:
         row = json.loads(line)
-        missing = {*KEY, "recipe"} - row.keys()
+        missing = columns - row.keys()
         if not any(measure.name in row for measure in MEASURES):
             missing.add(" or ".join(measure.name for measure in MEASURES))
     except (ValueError, AttributeError):

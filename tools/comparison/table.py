@@ -110,7 +110,7 @@ def _levels(conditions: Mapping[str, Rows], measure: Measure) -> str:
             cells.append(f"{found.mean():.{digits}f}{spread} ({len(found)})")
         complete = len(means) == len(conditions)
         lines.append([name, *cells, f"{np.mean(means):.{digits}f}" if complete else ""])
-    return _table(["selector", *conditions, "mean"], lines)
+    return in_markdown(["selector", *conditions, "mean"], lines)
 
 
 def _differences(conditions: Mapping[str, Rows], measure: Measure) -> str:
@@ -121,17 +121,18 @@ def _differences(conditions: Mapping[str, Rows], measure: Measure) -> str:
             if name == "full" or name in RULES:
                 continue
             cells = [
-                _interval(difference_to(rows, name, other), measure.digits)
+                interval(difference_to(rows, name, other), measure.digits)
                 for other in ("full", "random", "short", best)
             ]
             lines.append([condition, name, *cells, best or ""])
-    return _table(
+    return in_markdown(
         ["condition", "selector", "to full", "to random", "to short", "to best rule", "best rule"],
         lines,
     )
 
 
-def _interval(found: Difference | None, digits: int) -> str:
+def interval(found: Difference | None, digits: int) -> str:
+    """A difference in a table's cell, empty where there is none."""
     if found is None:
         return ""
     mean_, low, high = (f"{value:+.{digits}f}" for value in (found.mean, found.low, found.high))
@@ -158,8 +159,9 @@ def _costs(conditions: Mapping[str, Rows]) -> str:
             ]
         )
     head = ["selector", "samples", "cost", "overhead", "coverage", "churn"]
-    return _table([*head, "wrong labels chosen / there"], lines)
+    return in_markdown([*head, "wrong labels chosen / there"], lines)
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def in_markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table, of its head and its cells."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
