@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from composer.core import Algorithm, Event, State
+from composer.core import Algorithm, Event, State, TimeUnit
 from composer.loggers import Logger
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,24 +24,12 @@ from torch.utils.data import DataLoader
 from composer_dataagent import collectives
 from composer_dataagent.agent import (
     REWARDS,
-    SIGNAL_STATE_DIM,
-    Action,
-    Learner,
-    Target,
-    choose_target,
-    composite_reward,
-    fit,
-    rank01,
-    ranked_by,
-    sample_keys,
-    signal_state,
-    without_losses,
-    worth,
 )
-from composer_dataagent.checks import is_number, is_whole
+from composer_dataagent.checks import is_whole, require
 from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
 from composer_dataagent.companions import refuse_batches, refuse_companions
 from composer_dataagent.journal import Journal
+from composer_dataagent.judge import STATES, Judge
 from composer_dataagent.learning_rate import follow_training_progress
 from composer_dataagent.look import look, share_of_rank
 from composer_dataagent.nonfinite import ON_NONFINITE, NonfiniteWatch
@@ -48,7 +37,7 @@ from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
 from composer_dataagent.report import History
 from composer_dataagent.report.thumbnails import choose_samples
-from composer_dataagent.rounds import rounds_per_epoch, share_of_training
+from composer_dataagent.rounds import Schedule, Timetable, progress_of, rounds_per_epoch
 from composer_dataagent.selection import (
     LEDGER_COLUMNS,
     Ledger,
@@ -57,9 +46,6 @@ from composer_dataagent.selection import (
     Selector,
     build_selector,
     foresee,
-    quick_rank01,
-    size_for,
-    update_agreement,
 )
 from composer_dataagent.signals import (
     BatchReader,
@@ -73,27 +59,15 @@ from composer_dataagent.signals import (
     has_decoder_of_its_own,
     scale_gradient,
 )
-from composer_dataagent.streaming import Attachment, attach, parts_of
+from composer_dataagent.streaming import Attachment, attach
 from composer_dataagent.version import __version__
 from composer_dataagent.visits import VisitBuffer, Visits
 
 log = logging.getLogger(__name__)
 
-STATES = ("signals", "features", "both")
 STATE_VERSION = 6
-# As the log says it.
-_WANTS: dict[Target, str] = {
-    "composite": "hard and uncertain samples",
-    "entropy": "uncertain samples, whatever their labels",
-    "agreeing": "uncertain samples, all the more those whose labels the model agrees with",
-    "expected": "sequences that are no harder than the model expects",
-}
-# Samples scored at once at the epoch's end: bounds memory, not results.
-SCORE_CHUNK = 1 << 16
 # What ranks tell each other of visits, and is no column of the ledger.
 _NOT_RECORDED = ("ids", "step", "nonfinite", "mean_action")
-
-Schedule = Callable[[int, float], float]
 
 
 class DataAgent(Algorithm):
@@ -198,7 +172,7 @@ class DataAgent(Algorithm):
         class_names: list[str] | None = None,
         overwrite: bool = False,
     ) -> None:
-        _require(preset in PRESETS, "preset", preset, f"one of {sorted(PRESETS)}")
+        require(preset in PRESETS, "preset", preset, f"one of {sorted(PRESETS)}")
         chosen = {
             name: value
             for name, value in {
@@ -217,15 +191,15 @@ class DataAgent(Algorithm):
                 f"DataAgent: head={head!r} names where features come from, but state='signals' "
                 "uses none: add state='features' or 'both', or remove head"
             )
-        _require(settings.state in STATES, "state", settings.state, f"one of {list(STATES)}")
-        _require(settings.reward in REWARDS, "reward", settings.reward, f"one of {list(REWARDS)}")
-        _require(
+        require(settings.state in STATES, "state", settings.state, f"one of {list(STATES)}")
+        require(settings.reward in REWARDS, "reward", settings.reward, f"one of {list(REWARDS)}")
+        require(
             is_whole(settings.update_interval) and settings.update_interval >= 1,
             "update_interval",
             settings.update_interval,
             "a whole number of batches, at least 1",
         )
-        _require(
+        require(
             on_nonfinite in ON_NONFINITE,
             "on_nonfinite",
             on_nonfinite,
@@ -233,12 +207,12 @@ class DataAgent(Algorithm):
         )
         booleans = {"rescale": settings.rescale, "overwrite": overwrite, "look": look}
         for name, value in booleans.items():
-            _require(isinstance(value, bool), name, value, "True or False")
-        _require(schedule is None or callable(schedule), "schedule", schedule, "a function")
+            require(isinstance(value, bool), name, value, "True or False")
+        require(schedule is None or callable(schedule), "schedule", schedule, "a function")
         for name, value in {"head": head, "run_dir": run_dir}.items():
-            _require(value is None or isinstance(value, str | os.PathLike), name, value, "text")
-        _require(is_whole(seed) and seed >= 0, "seed", seed, "a whole number, 0 or more")
-        _require(
+            require(value is None or isinstance(value, str | os.PathLike), name, value, "text")
+        require(is_whole(seed) and seed >= 0, "seed", seed, "a whole number, 0 or more")
+        require(
             class_names is None
             or (isinstance(class_names, Sequence) and not isinstance(class_names, str)),
             "class_names",
@@ -335,7 +309,11 @@ class DataAgent(Algorithm):
         if self._attachment is None:
             self._set_up(state)
         refuse_batches(
-            state, self._round_sizes(), self._rounds, self._loader, collectives.world_size()
+            state,
+            self._times.possible_sizes(),
+            self._times.per_epoch,
+            self._loader,
+            collectives.world_size(),
         )
         self._mixer = find_mixer(state.algorithms)
         self._take_up_selection(state)
@@ -350,7 +328,7 @@ class DataAgent(Algorithm):
         if self.run_dir is not None and collectives.rank() == 0:
             # One object over several fits: it knows what is its own.
             self._history = self._history or History(self.run_dir, overwrite=self.overwrite)
-            self._history.begin(self._meta(state), epoch=self._round)
+            self._history.begin(self._meta(state), epoch=self._times.number)
         self._journal.begin_fit(self._history)
         self._count_from(state)
 
@@ -405,8 +383,8 @@ class DataAgent(Algorithm):
         self._inside_epoch = True
         if self._update_is_due(state):
             self._update()
-        is_last = (self._round + 1) % self._rounds == 0
-        if int(state.timestamp.batch_in_epoch) == self._round_end and not is_last:
+        is_at_end = int(state.timestamp.batch_in_epoch) == self._round_end
+        if is_at_end and not self._times.is_last:
             self._end_round(state, logger)
 
     def _batch_checkpoint(self, state: State, logger: Logger) -> None:
@@ -417,26 +395,26 @@ class DataAgent(Algorithm):
 
     def _epoch_end(self, state: State, logger: Logger) -> None:
         self._inside_epoch = False
-        if (self._round + 1) % self._rounds:
+        if not self._times.is_last:
             raise RuntimeError(
-                f"The epoch ended in round {self._round % self._rounds + 1} of {self._rounds}: the "
+                f"The epoch ended in round {self._times.at + 1} of {self._times.per_epoch}: the "
                 "loader stopped early. Look for an earlier error of the data loader."
             )
         self._end_round(state, logger)
 
     def _end_round(self, state: State, logger: Logger) -> None:
         """All selected samples were served: learn from them, tell of them, select the next ones."""
-        ended = self._round
+        ended = self._times.name()
         self._update()  # where the loader gave fewer batches than it said
         before_epoch_end = self._ranks.traffic
         self._check_everything_was_served()
         self.ledger.refresh_flags()
-        self._class_log_share = torch.from_numpy(self.ledger.class_log_share()).to(self._device)
+        self._judge.refresh_classes()
         row = self._describe_round(state)
-        self._round += 1
+        self._times.number += 1
         self._select(state)
         # The selection was made for the old one.
-        self._choose_target(_progress(state), ended)
+        self._judge.choose_target(progress_of(state), ended)
         row |= self._communication(state, before_epoch_end)
         self._count_from(state)
         self._journal.open_row(row)
@@ -477,12 +455,12 @@ class DataAgent(Algorithm):
 
     def _fit_end(self, state: State, logger: Logger) -> None:
         del logger
-        if self._inside_round(state):
+        if self._times.inside(state):
             # Stopped inside an epoch: what was trained in it counts, and is told.
             visits = self._visits.peek()  # another fit() may go on, and learn from them
             if visits is not None:
-                visits = self._sound(visits)
-                self._record(visits, self._agreement(visits), None, None)
+                visits = self._judge.sound(visits)
+                self._record(visits, self._judge.agreement(visits), None, None)
             self._journal.open_row(self._describe_round(state))
             self._journal.write(self._ledger_columns())
         if self._randomness is not None:
@@ -557,32 +535,32 @@ class DataAgent(Algorithm):
         self.num_samples = attachment.num_samples
         self._loader = loader
         self._full_batches = len(loader)
-        self._rounds = rounds_per_epoch(self.interval, self._full_batches)
-        self._round = 0  # counted over all epochs
-        self._round_began = 0  # samples of the epoch that earlier rounds have served
+        self._times = Timetable(
+            self.num_samples,
+            rounds_per_epoch(self.interval, self._full_batches),
+            self._global_batch_size(),
+            self.schedule,
+        )
         self._looked = 0  # samples that the running round was chosen from by forward passes
         self._device = next(state.model.parameters()).device
         self._ranks = Ranks(self._device)
         hook = None
-        learns = self.selector.uses_score
-        if learns and self.settings.state != "signals":
+        if self.selector.uses_score and self.settings.state != "signals":
             _, head = find_head(state.model, self.head)
             hook = FeatureHook(head, has_decoder_of_its_own(state.model))
         signals_fn = self._signals_fn or detect_signals(state.model, self._token_options)
         self._reader = BatchReader(signals_fn, hook)
 
         self.ledger = Ledger(self.num_samples)
-        self._class_log_share = torch.zeros(0, device=self._device)
-        self._sequences = False  # until the first batch tells
-        self._target: Target = choose_target(
-            0, 1, False, 0, self.selector.trust, self.selector.patience
+        self._judge = Judge(
+            self.ledger,
+            self.selector,
+            self.settings,
+            self.seed,
+            self._ranks,
+            self._device,
+            feature_dim=0 if hook is None else hook.feature_dim,
         )
-        self._fit = 0.0
-        self._learner: Learner | None = None
-        if learns:
-            self._learner = self._make_learner()
-            if self._scores_at_visit:
-                self.ledger.score = np.full(self.num_samples, np.nan, np.float32)
         self._journal = Journal(self._device)
         self._visits = VisitBuffer()
         self._inside_epoch = False
@@ -591,35 +569,11 @@ class DataAgent(Algorithm):
         self._selection: Selection | None = None
         self._attachment = attachment
 
-    def _make_learner(self) -> Learner:
-        return Learner(
-            self._state_dim(),
-            REWARDS[self.settings.reward],
-            self.settings.ppo,
-            self.settings.hidden,
-            self.seed,
-            self._device,
-            self._ranks.all_reduce_sum if collectives.world_size() > 1 else None,
-        )
-
     @property
     def _selected(self) -> Selection:
         """What the running (or, between epochs, the coming) epoch trains on."""
         assert self._selection is not None, "made at FIT_START"
         return self._selection
-
-    @property
-    def _scores_at_visit(self) -> bool:
-        """Features are gone after the step, so their scores are taken then; signals are kept."""
-        return self.settings.state != "signals" or self.settings.score == "sample"
-
-    def _state_dim(self) -> int:
-        features = 0 if self._reader.hook is None else self._reader.hook.feature_dim
-        return {
-            "signals": SIGNAL_STATE_DIM,
-            "features": features,
-            "both": SIGNAL_STATE_DIM + features,
-        }[self.settings.state]
 
     def _take_up_selection(self, state: State) -> None:
         """Serve the checkpoint's selection, or make the first one."""
@@ -627,8 +581,8 @@ class DataAgent(Algorithm):
         inside_epoch = int(state.timestamp.batch_in_epoch) > 0
         if self._loaded is not None:
             self._restore(self._loaded)
-            drawn = self._inside_round(state) or (
-                self._loader.persistent_workers and self._round > 0
+            drawn = self._times.inside(state) or (
+                self._loader.persistent_workers and self._times.number > 0
             )
             if inside_epoch or drawn:  # else Composer restores the generators
                 random = (self._loaded["inside_epoch"] or {}).get("random", [])
@@ -636,23 +590,21 @@ class DataAgent(Algorithm):
                 mine = random[collectives.rank()] if same_ranks else None
                 self._randomness = ResumedRandomness(self._loader, mine, drawn)
             self._loaded = None
-            self._attachment.resume_at(self._streaming_epoch, self._sample_in_round(state))
+            self._attachment.resume_at(self._streaming_epoch, self._times.sample_in_round(state))
         elif inside_epoch and self._selection is not None:
             # fit() again, after max_duration ended inside an epoch.
-            if self._inside_round(state):
-                self._attachment.resume_here(self._sample_in_round(state))
+            if self._times.inside(state):
+                self._attachment.resume_here(self._times.sample_in_round(state))
         elif inside_epoch:
             raise RuntimeError(
                 "The checkpoint is from inside an epoch and has no DataAgent state, so what that "
                 "epoch has left to serve is not known: start from a checkpoint of an epoch's end "
                 "(save_interval='1ep')"
             )
-        if isinstance(self.schedule, RatioSchedule):
-            # Not first after a warm-up epoch.
-            self._size_for(self.schedule.ratio, self.num_samples // self._rounds)
+        self._times.check_ratio()  # not first after a warm-up epoch
         upcoming = self._attachment.upcoming_epoch()
         if self._selection is None:
-            self._round = int(state.timestamp.epoch) * self._rounds
+            self._times.number = int(state.timestamp.epoch) * self._times.per_epoch
             self._select(state)
         elif self._streaming_epoch != upcoming:
             raise RuntimeError(
@@ -664,46 +616,15 @@ class DataAgent(Algorithm):
         else:
             self._serve(self._selection, state)
 
-    def _sample_in_round(self, state: State) -> int:
-        """How many samples the running round has served, over all ranks."""
-        return int(state.timestamp.sample_in_epoch) - self._round_began
-
-    def _inside_round(self, state: State) -> bool:
-        """Whether a round has begun and is not at its end."""
-        return int(state.timestamp.batch_in_epoch) > 0 and self._sample_in_round(state) > 0
-
-    def _size_for(self, ratio: float, of: int) -> int:
-        size, global_batch = size_for(ratio, of), self._global_batch_size()
-        if size < global_batch:
-            enough = global_batch / of
-            larger = f"ratio >= {enough:.3g} or " if enough <= 1 else ""
-            longer = "a longer interval or " if self._rounds > 1 else ""
-            raise ValueError(
-                f"ratio={ratio} of {of} samples selects {size}, fewer than one "
-                f"global batch of {global_batch}: use {longer}{larger}a smaller batch size"
-            )
-        return size
-
-    def _round_sizes(self) -> set[int] | None:
-        """How many samples rounds can have, as far as that is known before they come."""
-        schedule = self.schedule
-        if not isinstance(schedule, RatioSchedule):
-            return None
-        full = {1.0} if schedule.warmup_epochs or schedule.anneal else set()
-        ratios = {schedule.ratio} | full
-        return {size_for(ratio, count) for ratio in ratios for count in set(self._part_sizes())}
-
-    def _part_sizes(self) -> list[int]:
-        """How many samples each round of an epoch chooses from."""
-        return [part.stop - part.start for part in parts_of(self.num_samples, self._rounds)]
-
     def _global_batch_size(self) -> int:
         assert self._loader.batch_size is not None, "refused by streaming.attach"
         return self._loader.batch_size * collectives.world_size()
 
     def _meta(self, state: State) -> dict[str, Any]:
         duration = state.max_duration
-        epochs = duration is not None and duration.unit.value == "ep"
+        epochs = None
+        if duration is not None and duration.unit == TimeUnit.EPOCH:
+            epochs = int(duration.value)
         return {
             "run_name": state.run_name,
             "selector": self.selector.name,
@@ -714,9 +635,7 @@ class DataAgent(Algorithm):
             "trainer_seed": int(state.rank_zero_seed),
             "settings": self.plain_settings(),
             "num_samples": self.num_samples,
-            "num_epochs": (
-                int(duration.value) * self._rounds if epochs and duration is not None else None
-            ),
+            "num_epochs": None if epochs is None else epochs * self._times.per_epoch,
             "class_names": self.class_names,
             "version": __version__,
         }
@@ -741,14 +660,7 @@ class DataAgent(Algorithm):
 
     def _remember(self, signals: Signals, features: Tensor | None, state: State) -> None:
         """Keep what the batch showed of its samples, on the device."""
-        self._notice_sequences(signals, state)
         self._visits.append(self._visits_of(self._ids, signals, features, state))
-
-    def _notice_sequences(self, signals: Signals, state: State) -> None:
-        """The first batch tells whether samples are sequences of tokens, which have no label."""
-        if signals.label is None and signals.max_prob is not None and not self._sequences:
-            self._sequences = True
-            self._target = self._suitable_target(_progress(state))
 
     def _visits_of(
         self, ids: Tensor, signals: Signals, features: Tensor | None, state: State
@@ -756,10 +668,12 @@ class DataAgent(Algorithm):
         loss, entropy = signals.loss, signals.entropy
         max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
         label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
+        if signals.label is None and signals.max_prob is not None:
+            self._judge.notice_sequences(progress_of(state))
         return Visits(
             ids=ids,
             step=torch.full_like(ids, int(state.timestamp.batch)),
-            progress=torch.full(ids.shape, _progress(state)),
+            progress=torch.full(ids.shape, progress_of(state)),
             before=torch.from_numpy(self.ledger.agreement[ids.numpy()]).float(),
             loss=loss,
             entropy=entropy,
@@ -778,70 +692,23 @@ class DataAgent(Algorithm):
         return batch * parts // int(batches) > (batch - 1) * parts // int(batches)
 
     def _update(self) -> None:
-        """Figure 1 of the paper, for the batches since the last time: state, action, reward, PPO.
-
-        Nothing that a sample is judged by depends on which rank has it: its noise follows from its
-        id, its reward from the batch of all ranks together, and PPO sums over all ranks' samples.
-        """
+        """Figure 1 of the paper for the batches since the last time: state, action, reward, PPO."""
         visits = self._visits.take()
         if visits is None:
             return
-        visits = self._sound(visits)
-        agreement = self._agreement(visits)
-        score, state, action = None, None, None
-        if self._learner is not None:
-            state, action = self._act(self._learner, visits, agreement)
-            if self._scores_at_visit:
-                score = self._keep_score(visits, self._score_of(action))
-        mean = None if action is None else action.mean
+        visits = self._judge.sound(visits)
+        agreement = self._judge.agreement(visits)
+        acted = self._judge.act(visits, agreement)
+        score, mean = None, None
+        if acted is not None:
+            score, mean = self._judge.score_to_keep(visits, acted[1]), acted[1].mean
         rows = self._record(visits, agreement, score, mean)
-        aim = self._aims(rows)
         facts = self._journal.facts
+        aims = self._judge.aims(rows.columns, facts)
         facts.add(where=~visits.nonfinite, loss=visits.loss, entropy=visits.entropy)
         facts.add(nonfinite=visits.nonfinite)
-        # The state of a visit that was not finite is none of its own: nothing is learned from it.
-        finite = ~rows.columns["nonfinite"]
-        if mean is not None:
-            self._fit = fit(rows.columns["mean_action"][finite], aim[finite])
-        if self._learner is None or state is None or action is None or not finite.any():
-            return
-        mine = rows.rank == collectives.rank()
-        kept = torch.from_numpy(np.flatnonzero(finite[mine])).to(self._device)
-        action = Action(*(column[kept] for column in action))
-        aims = torch.from_numpy(aim[mine & finite]).to(self._device)
-        stats, reward = self._learner.learn(state[kept], action, aims)
-        facts.add(reward=reward, updates=torch.ones(()))
-        facts.add_actions(action.action)
-        facts.add(**{f"ppo_{name}": value for name, value in vars(stats).items()})
-        self._ranks.check_same("agent after the update", self._learner.digest)
-
-    def _act(self, learner: Learner, visits: Visits, agreement: Tensor) -> tuple[Tensor, Action]:
-        state = self._state_of(visits, agreement)
-        keys = sample_keys(self.seed, visits.step, visits.ids).to(self._device)
-        return state, learner.act(state, keys)
-
-    def _score_of(self, action: Action) -> Tensor:
-        """What samples are ranked by."""
-        return action.action if self.settings.score == "sample" else action.mean
-
-    def _sound(self, visits: Visits) -> Visits:
-        """The visits, those that were not finite with what was known of their samples before."""
-        known = torch.from_numpy(self.ledger.last_visits(visits.ids.numpy())).to(self._device)
-        return visits.or_else(*known)
-
-    def _agreement(self, visits: Visits) -> Tensor:
-        """Running agreement of model and label after the visits, ``[M]``."""
-        before = visits.before.to(self._device, non_blocking=True)
-        target_prob = (-visits.loss).exp().clamp(0.0, 1.0)
-        after = update_agreement(before, target_prob, visits.max_prob)
-        # Without a label, there is nothing to agree with.
-        return torch.where(visits.nonfinite | (visits.label < 0), before, after)
-
-    def _keep_score(self, visits: Visits, score: Tensor) -> Tensor:
-        """The scores, but the last visit's where this one was not finite and there is one."""
-        assert self.ledger.score is not None
-        last = torch.from_numpy(self.ledger.score[visits.ids.numpy()]).to(self._device)
-        return torch.where(visits.nonfinite & last.isfinite(), last, score)
+        if acted is not None:
+            self._judge.learn(*acted, rows, aims, facts)
 
     def _record(
         self,
@@ -855,93 +722,9 @@ class DataAgent(Algorithm):
         rows = self._ranks.all_gather_rows(columns)
         order = np.argsort(rows.columns["step"], kind="stable")
         columns = {name: column[order] for name, column in rows.columns.items()}
-        self._nonfinite.hear(columns["ids"][columns["nonfinite"]], self._round)
-        self.ledger.record(columns["ids"], self._round, **_recorded(columns))
+        self._nonfinite.hear(columns["ids"][columns["nonfinite"]], self._times.number)
+        self.ledger.record(columns["ids"], self._times.number, **_recorded(columns))
         return GatheredRows(columns, rows.rank[order])
-
-    def _aims(self, rows: GatheredRows) -> NDArray[np.float32]:
-        """What each sample's action is compared with, within its batch of all ranks, ``[G]``."""
-        columns = rows.columns
-        aims = np.empty(len(rows.rank), np.float32)
-        _, first = np.unique(columns["step"], return_index=True)
-        for batch in np.split(np.arange(len(aims)), first[1:]):
-            # In double precision: its means must not depend on the order that ranks come in.
-            loss, entropy = (
-                torch.from_numpy(columns[name][batch]).double() for name in ("loss", "entropy")
-            )
-            composite = composite_reward(loss, entropy)
-            self._journal.facts.add(
-                difficulty=composite.difficulty,
-                uncertainty=composite.uncertainty,
-                reward_weight=composite.weight,
-            )
-            agreement = torch.from_numpy(columns["agreement"][batch]).double()
-            signals = (columns[name][batch] for name in ("loss", "entropy", "max_prob"))
-            ranks = rank01(torch.from_numpy(ranked_by(self._target, *signals)).double())
-            wanted = worth(self._target, composite.reward, ranks, agreement)
-            aims[batch] = REWARDS[self.settings.reward].aim(wanted.float()).numpy()
-        return aims
-
-    def _choose_target(self, progress: float, epoch: int) -> None:
-        """What the agent is to want in the coming epoch."""
-        before, share = self._target, self.ledger.label_trust
-        self._target = self._suitable_target(progress)
-        if self._target != before and self._learner is not None:
-            # It would be slow to unlearn what it is sure of by now.
-            self._learner = self._make_learner()
-            log.info(
-                "%s: the model predicts %.0f %% of the labels; now the agent wants %s",
-                self._name_of_round(epoch).capitalize(),
-                100 * share,
-                _WANTS[self._target],
-            )
-
-    def _suitable_target(self, progress: float) -> Target:
-        return choose_target(
-            self.ledger.label_trust,
-            self.ledger.label_plausibility,
-            self.selector.gate_fires(self.ledger),
-            progress,
-            self.selector.trust,
-            self.selector.patience,
-            self._sequences,
-        )
-
-    def _state_of(self, visits: Visits, agreement: Tensor) -> Tensor:
-        if self.settings.state == "features":
-            return visits.features
-        signals = self._signal_state(
-            visits.loss,
-            visits.entropy,
-            visits.max_prob,
-            agreement,
-            visits.label,
-            visits.progress.to(self._device),
-        )
-        return torch.cat([signals, visits.features], 1)
-
-    def _signal_state(
-        self,
-        loss: Tensor,
-        entropy: Tensor,
-        max_prob: Tensor,
-        agreement: Tensor,
-        label: Tensor,
-        progress: float | Tensor,
-    ) -> Tensor:
-        log_share = self._log_share(label)
-        if self._target == "entropy":
-            # As if each label was what the model predicts. An agent that is to rank by entropy
-            # would else take a large loss for a sign of it, which a wrong label has, too.
-            loss = -max_prob.clamp_min(torch.finfo(max_prob.dtype).tiny).log()
-            agreement, log_share = torch.ones_like(agreement), torch.zeros_like(log_share)
-        return signal_state(loss, entropy, max_prob, agreement, log_share, progress)
-
-    def _log_share(self, label: Tensor) -> Tensor:
-        """Log of the share of each label's class, 0 where it is not known yet."""
-        table = torch.cat([self._class_log_share, self._class_log_share.new_zeros(1)])
-        unknown = (label < 0) | (label >= len(self._class_log_share))
-        return table[torch.where(unknown, len(self._class_log_share), label)]
 
     def _gradient_weights(self, microbatch: slice) -> Tensor | None:
         """Factor ``[B]`` on each sample's gradient, or None where all are 1."""
@@ -970,87 +753,62 @@ class DataAgent(Algorithm):
 
     def _check_everything_was_served(self) -> None:
         """Served equals planned, or the run stops: a short epoch is never passed over."""
-        served = self.ledger.last_seen == self._round
+        served = self.ledger.last_seen == self._times.number
         missing = np.flatnonzero(self._mask & ~served)
         selected = int(self._mask.sum())
         assert self._attachment is not None
         allowed = self._attachment.may_leave_out(selected, self._loader)
         if len(missing) > allowed or not served.any():
             raise RuntimeError(
-                f"{self._name_of_round().capitalize()} ended without {len(missing)} of its "
+                f"{self._times.name().capitalize()} ended without {len(missing)} of its "
                 f"{selected} selected samples, for example id {int(missing[0])}: the loader "
                 "stopped early. Look for an earlier error of the data loader."
             )
 
-    def _name_of_round(self, number: int | None = None) -> str:
-        """As messages say it; default: the running one."""
-        kind = "epoch" if self._rounds == 1 else "round"
-        return f"{kind} {self._round if number is None else number}"
-
     def _select(self, state: State) -> None:
         """Pick what the coming round trains on, and serve it."""
-        at = self._round % self._rounds
-        if at == 0:
-            self._sizes = self._sizes_of_epoch(state)
-        self._round_began, self._looked = int(state.timestamp.sample_in_epoch), 0
-        size = self._sizes[at]
+        assert self._attachment is not None
+        batches_of = functools.partial(self._attachment.batches_left, self._loader)
+        size = self._times.begin_round(state, self.selector.ratio_of, batches_of)
+        self._looked = 0
         candidates = self._candidates()
         known = self._known(candidates, size, state)
         of_agent = known.score
-        learning = self._learner is not None and self._round > 0  # before, nothing was seen
-        if learning and self._fit < self.selector.min_fit:
-            known.score = self._score_without_agent(known)
-        rng = np.random.default_rng([self.seed, self._round])
+        if self._times.number > 0 and self._judge.is_unsure:  # before, nothing was seen
+            known.score = self._judge.score_without_agent(known, self._times.name())
+        rng = np.random.default_rng([self.seed, self._times.number])
         selection = self.selector.select(known, size, rng)
         if candidates is not None:
             selection = Selection(candidates[selection.ids], selection.weights)
-        self._sizes[at] = len(selection.ids)  # a rule of the user's may have its own mind
-        if known is self.ledger and self._scores_at_visit:
+        # A rule of the user's may have its own mind.
+        self._times.sizes[self._times.at] = len(selection.ids)
+        if known is self.ledger and self._judge.scores_at_visit:
             known.score = of_agent  # which it goes on with
-        last = self.ledger.last_seen[selection.ids] // self._rounds
-        epoch = self._round // self._rounds
+        last = self.ledger.last_seen[selection.ids] // self._times.per_epoch
+        epoch = self._times.epoch
         self._churn = float((last != epoch - 1).mean()) if epoch > 0 else None
         self._serve(selection, state)
-
-    def _sizes_of_epoch(self, state: State) -> list[int]:
-        """How many samples each round of the coming epoch trains on."""
-        assert self._attachment is not None
-        sizes, progress = [], _progress(state)
-        for number, count in enumerate(self._part_sizes(), self._round):
-            ratio = self.schedule(number, min(progress, 1.0))
-            _require(
-                is_number(ratio) and 0 < ratio <= 1,
-                "schedule",
-                ratio,
-                f"a function that gives a ratio in (0, 1] for {self._name_of_round(number)}",
-            )
-            size = self._size_for(self.selector.ratio_of(ratio), count)
-            batches = self._attachment.batches_left(self._loader, size)
-            progress += share_of_training(state, 1 / self._rounds, batches, size)
-            sizes.append(size)
-        return sizes
 
     def _candidates(self) -> NDArray[np.int64] | None:
         """Sorted ids of what the coming round chooses from; None where that is everything."""
         assert self._attachment is not None
-        if self._rounds == 1:
+        if self._times.per_epoch == 1:
             return None
-        epoch, at = divmod(self._round, self._rounds)
-        mine = parts_of(self.num_samples, self._rounds)[at]
-        return np.sort(self._attachment.order_of(epoch)[mine]).astype(np.int64)
+        order = self._attachment.order_of(self._times.epoch)
+        return np.sort(order[self._times.part]).astype(np.int64)
 
     def _known(self, candidates: NDArray[np.int64] | None, size: int, state: State) -> Ledger:
         """What is known of the candidates before the coming round trains on them."""
         known = self.ledger
         if candidates is not None or self.look:
             everything = np.arange(self.num_samples) if candidates is None else candidates
-            known = known.rows(everything, self._rounds)
+            known = known.rows(everything, self._times.per_epoch)
             if size < len(everything):
-                if self.look and _progress(state) < 1:  # else nothing may ever be trained on it
+                if self.look and progress_of(state) < 1:  # else nothing may ever be trained on it
                     return self._look(everything, known, state)
                 self._foresee(everything, known)
-        if self._learner is not None and not self._scores_at_visit:
-            known.score = self._score_all(known, _progress(state))
+        if self._judge.learner is not None and not self._judge.scores_at_visit:
+            known.score = self._judge.score_all(known, progress_of(state))
         return known
 
     def _look(self, candidates: NDArray[np.int64], known: Ledger, state: State) -> Ledger:
@@ -1071,11 +829,10 @@ class DataAgent(Algorithm):
         self, ids: Tensor, signals: Signals, features: Tensor | None, state: State
     ) -> dict[str, NDArray]:
         """What a batch that was only looked at says of its samples."""
-        self._notice_sequences(signals, state)
-        visits = self._sound(self._visits_of(ids, signals, features, state))
-        agreement, score = self._agreement(visits), None
-        if self._learner is not None:
-            score = self._score_of(self._act(self._learner, visits, agreement)[1])
+        visits = self._judge.sound(self._visits_of(ids, signals, features, state))
+        agreement = self._judge.agreement(visits)
+        acted = self._judge.act(visits, agreement)
+        score = None if acted is None else self._judge.score_of(acted[1])
         return _columns(visits, agreement, score=score)
 
     def _foresee(self, candidates: NDArray[np.int64], known: Ledger) -> None:
@@ -1097,15 +854,15 @@ class DataAgent(Algorithm):
         self._mask = np.zeros(self.num_samples, bool)
         self._mask[selection.ids] = True
         self._weights = selection.weights
-        of = self._part_sizes()[self._round % self._rounds]
+        of = self._times.part.stop - self._times.part.start
         if self.settings.rescale and len(selection.ids) < of:
             ones = np.ones(len(selection.ids), np.float32)
             factor = np.float32(of / len(selection.ids))
             self._weights = factor * (ones if self._weights is None else self._weights)
         record = self._attachment.serve(selection.ids)
-        self._attachment.go_on(self._loader, self._sizes, self._round_began)
+        self._attachment.go_on(self._loader, self._times.sizes, self._times.began)
         left = self._attachment.batches_left(
-            self._loader, len(selection.ids), self._sample_in_round(state)
+            self._loader, len(selection.ids), self._times.sample_in_round(state)
         )
         self._round_end = int(state.timestamp.batch_in_epoch) + left
         self._streaming_epoch = self._attachment.upcoming_epoch()
@@ -1114,39 +871,9 @@ class DataAgent(Algorithm):
             f"selection for streaming epoch {record.epoch}", lambda: record.digest
         )
 
-    def _score_all(self, ledger: Ledger, progress: float) -> NDArray[np.float32]:
-        """The policy's mean action for every sample, from the signals of its last visit."""
-        assert self._learner is not None
-        scores = np.full(len(ledger), np.nan, np.float32)
-        seen = np.flatnonzero(ledger.last_seen >= 0)
-        for start in range(0, len(seen), SCORE_CHUNK):
-            ids = seen[start : start + SCORE_CHUNK]
-            rows = {
-                name: torch.from_numpy(getattr(ledger, name)[ids]).to(self._device)
-                for name in ("loss", "entropy", "max_prob", "agreement", "label")
-            }
-            rows |= {"label": rows["label"].long(), "agreement": rows["agreement"].float()}
-            sample_state = self._signal_state(**rows, progress=progress)
-            scores[ids] = self._learner.score(sample_state).cpu().numpy()
-        return scores
-
-    def _score_without_agent(self, ledger: Ledger) -> NDArray[np.float32]:
-        """What samples are worth, for an agent that does not know it yet."""
-        target = without_losses(self._target)
-        log.info(
-            "%s: the agent has not learned yet what it is rewarded for (correlation "
-            "%.2f, below min_fit=%g), so this selection does without: %s",
-            self._name_of_round().capitalize(),
-            self._fit,
-            self.selector.min_fit,
-            _WANTS[target],
-        )
-        ranks = quick_rank01(ranked_by(target, ledger.loss, ledger.entropy, ledger.max_prob))
-        return worth(target, ranks, ranks, ledger.agreement).astype(np.float32)
-
     def _describe_round(self, state: State) -> dict[str, Any]:
         """The facts of the round (or epoch) that just ended, for loggers, history and report."""
-        epoch = self._round
+        epoch, per_epoch = self._times.number, self._times.per_epoch
         facts = self._journal.facts
         means = facts.means(self._ranks.all_reduce_sum)
         label = self.ledger.label
@@ -1165,11 +892,11 @@ class DataAgent(Algorithm):
             "epoch": epoch,
             "streaming_epoch": self._streaming_epoch,
             "selector": self.selector.name,
-            "ratio": len(self._selected.ids) * self._rounds / self.num_samples,
+            "ratio": len(self._selected.ids) * per_epoch / self.num_samples,
             "selected": len(self._selected.ids),
             "looked": self._looked,
             "samples_seen": samples,
-            "share_of_full": samples * self._rounds / ((epoch + 1) * self.num_samples),
+            "share_of_full": samples * per_epoch / ((epoch + 1) * self.num_samples),
             "batches": int(state.timestamp.batch),
             "learning_rate": float(state.optimizers[0].param_groups[0]["lr"]),
             "mean_loss": means.get("loss"),
@@ -1181,21 +908,21 @@ class DataAgent(Algorithm):
             "nonfinite": nonfinite,
             "updates": (
                 None
-                if self._learner is None
+                if self._judge.learner is None
                 else round(means.get("updates", 0) / collectives.world_size())
             ),
             "flagged": int(self.ledger.flagged.sum()),
             "label_trust": trust,
             "label_plausibility": plausibility,
-            "target": self._target,
-            "fit": None if self._learner is None else self._fit,
+            "target": self._judge.target,
+            "fit": None if self._judge.learner is None else self._judge.fit,
             "coverage": self.ledger.coverage(),
             "churn": self._churn,
             "action_mean": means.get("action"),
             "action_std": means.get("action_std"),
             "action_histogram": (
                 None
-                if self._learner is None
+                if self._judge.learner is None
                 else facts.action_histogram(self._ranks.all_reduce_sum)
             ),
             "ppo": {
@@ -1228,26 +955,16 @@ class DataAgent(Algorithm):
             "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
             "label_trust": self.ledger.label_trust,
             "label_plausibility": self.ledger.label_plausibility,
-            "target": self._target,
-            "fit": self._fit,
-            "score": (
-                torch.from_numpy(self.ledger.score)
-                if self._scores_at_visit and self.ledger.score is not None
-                else None
-            ),
-            "class_log_share": self._class_log_share,
+            **self._judge.state_dict(),
             "selector": self.selector.state_dict(),
             "selection": {
                 "streaming_epoch": self._streaming_epoch,
                 "mask": torch.from_numpy(np.packbits(self._mask)),
                 "weights": None if weights is None else torch.from_numpy(weights),
                 "churn": self._churn,
-                "round": self._round,
-                "round_began": self._round_began,
-                "sizes": self._sizes,
+                **self._times.state_dict(),
                 "looked": self._looked,
             },
-            "learner": None if self._learner is None else self._learner.state_dict(),
             "inside_epoch": self._state_inside_epoch() if self._inside_epoch else None,
         }
 
@@ -1294,14 +1011,8 @@ class DataAgent(Algorithm):
         self.ledger.set_flags(_unpack(state["flagged"], self.num_samples))
         self.ledger.label_trust = state["label_trust"]
         self.ledger.label_plausibility = state["label_plausibility"]
-        self._fit = state["fit"]
-        self._target = state["target"]
-        if state["score"] is not None:
-            self.ledger.score = state["score"].numpy().copy()
-        self._class_log_share = state["class_log_share"].to(self._device)
+        self._judge.load_state_dict(state)
         self.selector.load_state_dict(state["selector"])
-        if self._learner is not None and state["learner"] is not None:
-            self._learner.load_state_dict(state["learner"])
         self._inside_epoch = state["inside_epoch"] is not None
         if self._inside_epoch:
             self._restore_inside_epoch(state["inside_epoch"])
@@ -1309,8 +1020,8 @@ class DataAgent(Algorithm):
         weights = selection["weights"]
         self._churn = selection["churn"]
         self._streaming_epoch = selection["streaming_epoch"]
-        self._round, self._round_began = selection["round"], selection["round_began"]
-        self._sizes, self._looked = list(selection["sizes"]), selection["looked"]
+        self._times.load_state_dict(selection)
+        self._looked = selection["looked"]
         self._selection = Selection(
             np.flatnonzero(_unpack(selection["mask"], self.num_samples)),
             None if weights is None else weights.numpy().copy(),
@@ -1337,12 +1048,6 @@ def _unpack(bits: Tensor, count: int) -> NDArray[np.bool_]:
     return np.unpackbits(bits.numpy(), count=count).astype(bool)
 
 
-def _progress(state: State) -> float:
-    """Share of training done, in [0, 1]."""
-    elapsed = state.get_elapsed_duration()
-    return 0.0 if elapsed is None else min(float(elapsed), 1.0)
-
-
 def _merge(
     preset: dict[str, Any], given: str | dict[str, Any] | Selector | None
 ) -> dict[str, Any] | Selector:
@@ -1356,20 +1061,15 @@ def _merge(
 def _token_options(given: object) -> TokenOptions:
     known = [field.name for field in fields(TokenOptions)]
     accepted = f"a function, or a dict of {' and '.join(known)}"
-    _require(given is None or isinstance(given, Mapping), "signals", given, accepted)
+    require(given is None or isinstance(given, Mapping), "signals", given, accepted)
     options = dict(given) if isinstance(given, Mapping) else {}
-    _require(options.keys() <= set(known), "signals", given, accepted)
+    require(options.keys() <= set(known), "signals", given, accepted)
     return TokenOptions(**options)
 
 
 def _name_of(thing: object) -> str:
     """What a function or object of the user's is called: the same in each process."""
     return getattr(thing, "__qualname__", type(thing).__qualname__)
-
-
-def _require(holds: bool, name: str, value: object, accepted: str) -> None:
-    if not holds:
-        raise ValueError(f"DataAgent: {name}={value!r} is not accepted; it must be {accepted}")
 
 
 def _reject_conflicting_algorithms(state: State) -> None:

@@ -6,8 +6,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from composer.core import State, TimeUnit
+
+from composer_dataagent.checks import is_number, require
+from composer_dataagent.selection import RatioSchedule, size_for
+
+Schedule = Callable[[int, float], float]
 
 _ACCEPTED = (
     "a part of an epoch, such as '0.1ep', or a number of batches of the full data, such as "
@@ -59,18 +66,164 @@ def _parse(interval: object) -> tuple[float, TimeUnit]:
     return amount, unit
 
 
-def share_of_training(state: State, part_of_epoch: float, batches: int, samples: int) -> float:
-    """Which share of a run a round is, in [0, 1], as far as that can be told before it comes.
+class Timetable:
+    """Which round of which epoch it is, and how many samples each round trains on.
 
     Args:
-        state (State): Composer's, with its ``max_duration``.
-        part_of_epoch (float): In (0, 1].
-        batches (int): That it trains on.
-        samples (int): That it trains on.
+        num_samples (int): ``N`` of the data set.
+        per_epoch (int): Rounds in an epoch.
+        global_batch_size (int): Samples in a step of all ranks, the least that a round trains on.
+        schedule (Schedule): ``(round, progress) -> ratio``.
 
-    Returns:
-        float: 0 where the run's end is given in another unit.
+    Attributes:
+        per_epoch (int): As given.
+        number (int): The running (or, between two, the coming) round, counted over all epochs.
+        began (int): How many samples the trainer counts in earlier rounds of the epoch.
+        sizes (list[int]): How many samples each round of the epoch trains on.
     """
+
+    def __init__(
+        self, num_samples: int, per_epoch: int, global_batch_size: int, schedule: Schedule
+    ) -> None:
+        self.per_epoch = per_epoch
+        self.number = 0
+        self.began = 0
+        self.sizes: list[int] = []
+        self._parts = parts_of(num_samples, per_epoch)
+        self._global_batch_size = global_batch_size
+        self._schedule = schedule
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the round belongs to."""
+        return self.number // self.per_epoch
+
+    @property
+    def at(self) -> int:
+        """The round's place in its epoch."""
+        return self.number % self.per_epoch
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the epoch ends with this round."""
+        return self.at == self.per_epoch - 1
+
+    @property
+    def part(self) -> slice:
+        """What the round chooses from, of the epoch's samples in the order of a full epoch."""
+        return self._parts[self.at]
+
+    def name(self, number: int | None = None) -> str:
+        """As messages say it; default: the running one."""
+        kind = "epoch" if self.per_epoch == 1 else "round"
+        return f"{kind} {self.number if number is None else number}"
+
+    def sample_in_round(self, state: State) -> int:
+        """How many samples the running round has served, over all ranks."""
+        return int(state.timestamp.sample_in_epoch) - self.began
+
+    def inside(self, state: State) -> bool:
+        """Whether a round has begun and is not at its end."""
+        return int(state.timestamp.batch_in_epoch) > 0 and self.sample_in_round(state) > 0
+
+    def begin_round(
+        self,
+        state: State,
+        ratio_of: Callable[[float], float],
+        batches_of: Callable[[int], int],
+    ) -> int:
+        """Begin the round that :attr:`number` says; the first of an epoch plans all of them.
+
+        Args:
+            state (State): Composer's, between two batches.
+            ratio_of (Callable[[float], float]): What the selector makes of the schedule's ratio.
+            batches_of (Callable[[int], int]): Batches that serve so many samples.
+
+        Returns:
+            int: How many samples it is to train on.
+
+        Raises:
+            ValueError: The schedule gives no ratio, or one that is less than a batch.
+        """
+        if self.at == 0:
+            self.sizes = self._sizes_of_epoch(state, ratio_of, batches_of)
+        self.began = int(state.timestamp.sample_in_epoch)
+        return self.sizes[self.at]
+
+    def _sizes_of_epoch(
+        self,
+        state: State,
+        ratio_of: Callable[[float], float],
+        batches_of: Callable[[int], int],
+    ) -> list[int]:
+        sizes, progress = [], progress_of(state)
+        for number, part in enumerate(self._parts, self.number):
+            ratio = self._schedule(number, min(progress, 1.0))
+            require(
+                is_number(ratio) and 0 < ratio <= 1,
+                "schedule",
+                ratio,
+                f"a function that gives a ratio in (0, 1] for {self.name(number)}",
+            )
+            size = self._size_for(ratio_of(ratio), part.stop - part.start)
+            progress += _share_of_training(state, 1 / self.per_epoch, batches_of(size), size)
+            sizes.append(size)
+        return sizes
+
+    def check_ratio(self) -> None:
+        """Refuse, before training begins, a ratio that selects less than a batch.
+
+        Raises:
+            ValueError: It does. Of a schedule of the user's that is not known yet.
+        """
+        if isinstance(self._schedule, RatioSchedule):
+            self._size_for(
+                self._schedule.ratio, min(part.stop - part.start for part in self._parts)
+            )
+
+    def _size_for(self, ratio: float, of: int) -> int:
+        size, least = size_for(ratio, of), self._global_batch_size
+        if size < least:
+            larger = f"ratio >= {least / of:.3g} or " if least <= of else ""
+            longer = "a longer interval or " if self.per_epoch > 1 else ""
+            raise ValueError(
+                f"ratio={ratio} of {of} samples selects {size}, fewer than one "
+                f"global batch of {least}: use {longer}{larger}a smaller batch size"
+            )
+        return size
+
+    def possible_sizes(self) -> set[int] | None:
+        """How many samples rounds can have, as far as that is known before they come."""
+        schedule = self._schedule
+        if not isinstance(schedule, RatioSchedule):
+            return None
+        full = {1.0} if schedule.warmup_epochs or schedule.anneal else set()
+        counts = {part.stop - part.start for part in self._parts}
+        return {size_for(ratio, count) for ratio in {schedule.ratio} | full for count in counts}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Builtins only."""
+        return {"round": self.number, "round_began": self.began, "sizes": self.sizes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.number, self.began = state["round"], state["round_began"]
+        self.sizes = list(state["sizes"])
+
+
+def parts_of(count: int, parts: int) -> list[slice]:
+    """Where each of nearly equal parts of ``count`` things is."""
+    return [slice(count * at // parts, count * (at + 1) // parts) for at in range(parts)]
+
+
+def progress_of(state: State) -> float:
+    """Share of training done, in [0, 1]; 0 where no end is known."""
+    elapsed = state.get_elapsed_duration()
+    return 0.0 if elapsed is None else min(float(elapsed), 1.0)
+
+
+def _share_of_training(state: State, part_of_epoch: float, batches: int, samples: int) -> float:
+    """Which share of a run a round is, 0 where the run's end is given in a unit not known yet."""
     duration = state.max_duration
     if duration is None:
         return 0.0

@@ -59,8 +59,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader, Dataset
 
-from composer_dataagent import DataAgent, algorithm
+from composer_dataagent import DataAgent, judge
 from composer_dataagent.agent import Action, Learner, PPOStats
+from composer_dataagent.judge import Judge
 from composer_dataagent.report.facts import EpochFacts
 from composer_dataagent.selection import Ledger
 from composer_dataagent.selection.selectors import DataAgentSelector
@@ -84,10 +85,13 @@ IN_STEP = (
 # What is timed, by part. A part's time is its own: less that of the parts it calls.
 PARTS: dict[str, dict[type, tuple[str, ...]]] = {
     "signals": {BatchReader: ("after_forward", "end_pass")},
-    "acting": {Learner: ("act", "score"), DataAgent: ("_state_of",)},
+    "acting": {Learner: ("act", "score"), Judge: ("_state_of",)},
     UPDATE: {Learner: ("learn",)},
-    "recording": {DataAgent: ("_remember", "_sound", "_agreement", "_keep_score", "_record")},
-    "rewards": {DataAgent: ("_aims",)},
+    "recording": {
+        DataAgent: ("_remember", "_record"),
+        Judge: ("sound", "agreement", "score_to_keep"),
+    },
+    "rewards": {Judge: ("aims",)},
     "facts": {EpochFacts: ("add", "add_actions")},
 }
 
@@ -305,7 +309,8 @@ class OnPretendedGPU(DataAgent):
         outputs, batch = state.outputs, state.batch
         state.outputs, state.batch = to_device((outputs, batch))
         self._gpu.waits.clear()
-        with self._gpu, warnings.catch_warnings():
+        on_gpu = mock.patch.object(judge, "Learner", partial(HostLearner, gpu=self._gpu))
+        with on_gpu, self._gpu, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "User provided device_type of 'cuda'")
             super().apply(event, state, logger)
         state.outputs, state.batch = outputs, batch
@@ -320,10 +325,6 @@ class OnPretendedGPU(DataAgent):
         state.model.register_parameter("first", first)
         super()._set_up(state)
         state.model.register_parameter("first", None)
-
-    def _make_learner(self) -> Learner:
-        with mock.patch.object(algorithm, "Learner", partial(HostLearner, gpu=self._gpu)):
-            return super()._make_learner()
 
 
 def to_device(tree: Any) -> Any:

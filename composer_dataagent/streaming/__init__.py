@@ -15,7 +15,6 @@ from composer_dataagent.streaming.errors import (
     ShardError,
     ShortEpochError,
 )
-from composer_dataagent.streaming.rounds import parts_of
 from composer_dataagent.streaming.select import clear, select
 from composer_dataagent.streaming.store import SelectionRecord
 
@@ -31,6 +30,5 @@ __all__ = [
     "ShortEpochError",
     "attach",
     "clear",
-    "parts_of",
     "select",
 ]

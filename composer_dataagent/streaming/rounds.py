@@ -25,8 +25,3 @@ class Rounds:
 def batches_of(samples: int, batch_size: int, drop_last: bool) -> int:
     """Into how many batches a rank's samples are cut."""
     return samples // batch_size if drop_last else ceil(samples / batch_size)
-
-
-def parts_of(count: int, parts: int) -> list[slice]:
-    """Where each of nearly equal parts of ``count`` things is."""
-    return [slice(count * at // parts, count * (at + 1) // parts) for at in range(parts)]

@@ -77,7 +77,7 @@ def test_samples_for_which_the_model_always_breaks(
     assert 1 < losses[0] < 3  # of the finite ones alone
     learned = [sum(row["action_histogram"] or []) for row in read_run(run_dir).rows]
     sound = [len(set(ids) - set(INKY)) for ids in recorder.by_epoch()]
-    assert learned == (sound if agent._learner else [0, 0, 0])
+    assert learned == (sound if agent._judge.learner else [0, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_the_policy_learns_nothing_from_a_batch_that_breaks(
 ) -> None:
     class Digests(Callback):
         def fit_start(self, state: Any, logger: Any) -> None:
-            self.seen = [agent._learner.digest()]  # type: ignore[union-attr]
+            self.seen = [agent._judge.learner.digest()]  # type: ignore[union-attr]
 
         def batch_end(self, state: Any, logger: Any) -> None:
-            self.seen.append(agent._learner.digest())  # type: ignore[union-attr]
+            self.seen.append(agent._judge.learner.digest())  # type: ignore[union-attr]
 
     broken, digests = [0, 5, FULL + 2], Digests()
     agent = DataAgent(update_interval=1, **arguments)  # type: ignore[arg-type]

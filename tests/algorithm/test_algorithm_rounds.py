@@ -28,8 +28,7 @@ from sound_runs import assert_sound
 from composer_dataagent import DataAgent
 from composer_dataagent.look import share_of_rank
 from composer_dataagent.report.history import read_rows
-from composer_dataagent.rounds import rounds_per_epoch
-from composer_dataagent.streaming import parts_of
+from composer_dataagent.rounds import parts_of, rounds_per_epoch
 
 BATCH = 8
 

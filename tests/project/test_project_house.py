@@ -25,7 +25,8 @@ FLOORS: dict[str, set[str]] = {
     "collectives": set(),
     "version": set(),
     "learning_rate": set(),
-    "rounds": set(),
+    "rounds": {"checks", "selection"},
+    "judge": {"agent", "collectives", "presets", "report", "selection", "visits"},
     "look": {"random_state", "signals"},
     "presets": {"agent"},
     "random_state": set(),
@@ -34,7 +35,7 @@ FLOORS: dict[str, set[str]] = {
     "nonfinite": set(),
     "algorithm": WINGS
     | {"checks", "collectives", "version", "learning_rate", "presets", "visits", "journal"}
-    | {"random_state", "companions", "nonfinite", "rounds", "look"},
+    | {"random_state", "companions", "nonfinite", "rounds", "look", "judge"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},
