@@ -774,7 +774,7 @@ class DataAgent(Algorithm):
         candidates = self._candidates()
         known = self._known(candidates, size, state)
         of_agent = known.score
-        if self._times.number > 0 and self._judge.is_unsure:  # before, nothing was seen
+        if known.seen.any() and self._judge.is_unsure:
             known.score = self._judge.score_without_agent(known, self._times.name())
         rng = np.random.default_rng([self.seed, self._times.number])
         selection = self.selector.select(known, size, rng)

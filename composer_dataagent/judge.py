@@ -379,6 +379,8 @@ class Judge:
             ValueError: The saved agent has another shape.
         """
         self.target, self.fit = state["target"], state["fit"]
+        # An epoch may end, and a target be chosen, before a batch tells again.
+        self._sequences = self.target == "expected"
         if state["score"] is not None:
             self._ledger.score = state["score"].numpy().copy()
         self._class_log_share = state["class_log_share"].to(self._device)

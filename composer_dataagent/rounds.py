@@ -203,10 +203,27 @@ class Timetable:
 
     def state_dict(self) -> dict[str, Any]:
         """Builtins only."""
-        return {"round": self.number, "round_began": self.began, "sizes": self.sizes}
+        return {
+            "round": self.number,
+            "rounds_per_epoch": self.per_epoch,
+            "round_began": self.began,
+            "sizes": self.sizes,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: Epochs came in another number of rounds.
+        """
+        then = state.get("rounds_per_epoch", self.per_epoch)
+        if then != self.per_epoch:
+            raise ValueError(
+                f"The checkpoint's epochs come in {then} rounds, those of this run in "
+                f"{self.per_epoch}: an interval in batches follows the batch size. Resume with the "
+                "same batch size and number of ranks, or give the interval as a part of an epoch "
+                "('0.1ep')"
+            )
         self.number, self.began = state["round"], state["round_began"]
         self.sizes = list(state["sizes"])
 

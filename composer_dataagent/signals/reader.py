@@ -45,7 +45,6 @@ class BatchReader:
     def begin_pass(self) -> None:
         """The batch comes from its beginning, for the first time or again."""
         self._rows = 0
-        self._microbatch = 0
         if not self._complete:
             self._parts = []
 
@@ -65,11 +64,12 @@ class BatchReader:
         Returns:
             slice: Which rows of the whole batch it is.
         """
+        # Tried again after its end, a batch may come in other microbatches than before.
+        if mixing is None:
+            signals = self.signals_fn(outputs, batch)
+        else:
+            signals = own_shares(self.signals_fn, outputs, batch, mixing)
         if not self._complete:
-            if mixing is None:
-                signals = self.signals_fn(outputs, batch)
-            else:
-                signals = own_shares(self.signals_fn, outputs, batch, mixing)
             features = None
             if self.hook is not None:
                 self.hook.disable()
@@ -83,8 +83,7 @@ class BatchReader:
                 signals = replace(signals, nonfinite=signals.nonfinite | broken)
             self._parts.append((signals, features))
         start = self._rows
-        self._rows += len(self._parts[self._microbatch][0])
-        self._microbatch += 1
+        self._rows += len(signals)
         return slice(start, self._rows)
 
     def end_pass(self, size: int) -> tuple[Signals, Tensor | None] | None:

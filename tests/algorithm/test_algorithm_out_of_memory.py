@@ -161,6 +161,20 @@ def test_a_run_that_ran_out_of_memory_equals_one_that_did_not(
     assert_same(weights_of(run.trainer), weights_of(whole.trainer))
 
 
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_batch_that_was_done_before_the_optimizer_ran_out_of_memory(
+    make_trainer: Any, shards: str, name: str
+) -> None:
+    run = Outcome(make_trainer, shards, name, SmallMemory((FIRST, LAST_PRUNED), "step"))
+    tries = [run.memory.attempts[batch] for batch in range(20)]
+    assert tries == [3 if batch in (FIRST, LAST_PRUNED) else 1 for batch in range(20)]
+    served = np.isin(np.arange(NUM_SAMPLES), run.recorder.by_epoch()[1])
+    assert (run.agent.ledger.visits == 1 + served).all()
+    np.testing.assert_allclose(run.agent.ledger.loss, run.check.losses, rtol=1e-4, atol=1e-5)
+    # Also when it came again, in smaller microbatches.
+    assert run.check.gradient_error < 1e-3
+
+
 def test_a_device_that_cannot_hold_one_sample_ends_the_run(make_trainer: Any) -> None:
     memory = SmallMemory((MIDDLE,), "forward")
     memory.failing = 9

@@ -161,6 +161,27 @@ def test_every_rule_selects_in_rounds(shards: str, selector: str, look: bool) ->
     assert len(ids) == len(set(ids)) == 25 + 26 + 26 + 26
 
 
+def test_resumed_with_another_number_of_rounds(shards: str, tmp_path: Path) -> None:
+    saved = {"save_folder": str(tmp_path), "save_interval": "1ep"}
+    _run(make_loader(shards, batch_size=BATCH), interval="5ba", trainer=saved)
+    (path,) = tmp_path.glob("ep1-ba*-rank0.pt")
+    with pytest.raises(ValueError, match=r"in 5 rounds, those of this run in 3.*part of an epoch"):
+        _run(
+            make_loader(shards, batch_size=2 * BATCH),
+            epochs=2,
+            interval="5ba",
+            trainer={"load_path": str(path)},
+        )
+
+
+def test_first_look_does_not_follow_an_agent_that_knows_nothing(
+    shards: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "composer_dataagent")
+    _run(make_loader(shards, batch_size=BATCH), interval=None, look=True, warmup_epochs=0)
+    assert "Epoch 0: the agent has not learned yet" in caplog.text
+
+
 @pytest.mark.parametrize("interval", [None, "0.25ep"])
 def test_full_is_full(shards: str, interval: str | None) -> None:
     loader = make_loader(shards, batch_size=BATCH)

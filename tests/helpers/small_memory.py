@@ -26,7 +26,8 @@ class SmallMemory(Callback):
 
     Args:
         batches (Collection[int]): Numbers of the batches, from 0.
-        where (str): ``forward`` or ``backward`` pass; ``nowhere`` makes the run that others are
+        where (str): ``forward`` or ``backward`` pass, or the optimizer's ``step``, before which the
+            whole batch was done; ``nowhere`` makes the run that others are
             compared with: its microbatches shrink at the same batches, but without an attempt that
             failed.
         failing (int): How many attempts fail.
@@ -58,6 +59,9 @@ class SmallMemory(Callback):
     def before_train_batch(self, state: Any, logger: Any) -> None:
         self.attempts[self._batch] += 1
         self._rows_left = self._size
+
+    def after_train_batch(self, state: Any, logger: Any) -> None:
+        self.check("step")
 
     def enter(self, rows: int) -> None:
         """A microbatch enters the forward pass."""
