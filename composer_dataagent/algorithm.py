@@ -358,8 +358,8 @@ class DataAgent(Algorithm):
 
     def _before_train_batch(self, state: State, logger: Logger) -> None:
         # Fires again when an out-of-memory batch is retried, and for SAM's second pass.
-        del state, logger
-        self._reader.begin_pass()
+        del logger
+        self._reader.begin_pass(state.device_train_microbatch_size)
 
     def _before_forward(self, state: State, logger: Logger) -> None:
         del state, logger

@@ -42,11 +42,18 @@ class BatchReader:
         self._parts: list[tuple[Signals, Tensor | None]] = []
         self.begin_pass()
 
-    def begin_pass(self) -> None:
-        """The batch comes from its beginning, for the first time or again."""
+    def begin_pass(self, cut: float | None = None) -> None:
+        """The batch comes from its beginning, for the first time or again.
+
+        Args:
+            cut (float | None): Samples in a microbatch. Tried again after its end, a batch may come
+                in smaller ones than before. Default: the batch is whole.
+        """
         self._rows = 0
+        self._microbatch = 0
         if not self._complete:
-            self._parts = []
+            self._parts, self._cut = [], cut
+        self._is_cut_anew = cut != self._cut
 
     def before_forward(self) -> None:
         """A microbatch is about to enter the model."""
@@ -64,8 +71,9 @@ class BatchReader:
         Returns:
             slice: Which rows of the whole batch it is.
         """
-        # Tried again after its end, a batch may come in other microbatches than before.
-        if mixing is None:
+        if self._complete and not self._is_cut_anew:
+            signals = self._parts[self._microbatch][0]
+        elif mixing is None:
             signals = self.signals_fn(outputs, batch)
         else:
             signals = own_shares(self.signals_fn, outputs, batch, mixing)
@@ -84,6 +92,7 @@ class BatchReader:
             self._parts.append((signals, features))
         start = self._rows
         self._rows += len(signals)
+        self._microbatch += 1
         return slice(start, self._rows)
 
     def end_pass(self, size: int) -> tuple[Signals, Tensor | None] | None:
