@@ -22,9 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from composer_dataagent import collectives
-from composer_dataagent.agent import (
-    REWARDS,
-)
+from composer_dataagent.agent import REWARDS
 from composer_dataagent.checks import is_whole, require
 from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
 from composer_dataagent.companions import refuse_batches, refuse_companions
@@ -854,7 +852,7 @@ class DataAgent(Algorithm):
         self._mask = np.zeros(self.num_samples, bool)
         self._mask[selection.ids] = True
         self._weights = selection.weights
-        of = self._times.part.stop - self._times.part.start
+        of = self._times.count
         if self.settings.rescale and len(selection.ids) < of:
             ones = np.ones(len(selection.ids), np.float32)
             factor = np.float32(of / len(selection.ids))

@@ -90,6 +90,7 @@ class Timetable:
         self.began = 0
         self.sizes: list[int] = []
         self._parts = parts_of(num_samples, per_epoch)
+        self._counts = [part.stop - part.start for part in self._parts]
         self._global_batch_size = global_batch_size
         self._schedule = schedule
 
@@ -112,6 +113,11 @@ class Timetable:
     def part(self) -> slice:
         """What the round chooses from, of the epoch's samples in the order of a full epoch."""
         return self._parts[self.at]
+
+    @property
+    def count(self) -> int:
+        """How many samples the round chooses from."""
+        return self._counts[self.at]
 
     def name(self, number: int | None = None) -> str:
         """As messages say it; default: the running one."""
@@ -157,7 +163,7 @@ class Timetable:
         batches_of: Callable[[int], int],
     ) -> list[int]:
         sizes, progress = [], progress_of(state)
-        for number, part in enumerate(self._parts, self.number):
+        for number, count in enumerate(self._counts, self.number):
             ratio = self._schedule(number, min(progress, 1.0))
             require(
                 is_number(ratio) and 0 < ratio <= 1,
@@ -165,7 +171,7 @@ class Timetable:
                 ratio,
                 f"a function that gives a ratio in (0, 1] for {self.name(number)}",
             )
-            size = self._size_for(ratio_of(ratio), part.stop - part.start)
+            size = self._size_for(ratio_of(ratio), count)
             progress += _share_of_training(state, 1 / self.per_epoch, batches_of(size), size)
             sizes.append(size)
         return sizes
@@ -177,9 +183,7 @@ class Timetable:
             ValueError: It does. Of a schedule of the user's that is not known yet.
         """
         if isinstance(self._schedule, RatioSchedule):
-            self._size_for(
-                self._schedule.ratio, min(part.stop - part.start for part in self._parts)
-            )
+            self._size_for(self._schedule.ratio, min(self._counts))
 
     def _size_for(self, ratio: float, of: int) -> int:
         size, least = size_for(ratio, of), self._global_batch_size
@@ -198,8 +202,8 @@ class Timetable:
         if not isinstance(schedule, RatioSchedule):
             return None
         full = {1.0} if schedule.warmup_epochs or schedule.anneal else set()
-        counts = {part.stop - part.start for part in self._parts}
-        return {size_for(ratio, count) for ratio in {schedule.ratio} | full for count in counts}
+        ratios = {schedule.ratio} | full
+        return {size_for(ratio, count) for ratio in ratios for count in self._counts}
 
     def state_dict(self) -> dict[str, Any]:
         """Builtins only."""
@@ -240,7 +244,7 @@ def progress_of(state: State) -> float:
 
 
 def _share_of_training(state: State, part_of_epoch: float, batches: int, samples: int) -> float:
-    """Which share of a run a round is, 0 where the run's end is given in a unit not known yet."""
+    """Which share of a run a round is; 0 where its end is in a unit that is not known before."""
     duration = state.max_duration
     if duration is None:
         return 0.0

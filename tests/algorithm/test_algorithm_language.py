@@ -16,6 +16,7 @@ from composer import Trainer
 from composer.core import Callback
 from composer.models import HuggingFaceModel
 from language_models import gpt2
+from same_states import assert_same
 from streaming import MDSWriter, StreamingDataset
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -72,13 +73,15 @@ class Account(Callback):
         self.losses[ids] = (losses.sum(dim=1) / (labels >= 0).sum(dim=1)).numpy()
 
 
-def train(folder: Path, **arguments: Any) -> tuple[DataAgent, Account, float]:
+def train(
+    folder: Path, trainer: dict[str, Any] | None = None, **arguments: Any
+) -> tuple[DataAgent, Account, float]:
     """Agent, account and mean loss of the last full look at all passages."""
     torch.manual_seed(0)
     model = HuggingFaceModel(gpt2(256))
     dataset = Passages(folder)
     agent, account = DataAgent(ratio=0.5, **arguments), Account()
-    trainer = Trainer(
+    run = Trainer(
         model=model,
         train_dataloader=DataLoader(dataset, batch_size=BATCH),
         algorithms=[agent],
@@ -88,11 +91,12 @@ def train(folder: Path, **arguments: Any) -> tuple[DataAgent, Account, float]:
         device_train_microbatch_size=5,
         progress_bar=False,
         seed=3,
+        **(trainer or {}),
     )
     try:
-        trainer.fit()
+        run.fit()
     finally:
-        trainer.close()
+        run.close()
     return agent, account, float(np.nanmean(account.losses))
 
 
@@ -105,6 +109,20 @@ def test_a_causal_language_model_is_scored_by_passage(tmp_path: Path, state: str
     np.testing.assert_allclose(agent.ledger.loss, account.losses, rtol=1e-5)
     assert agent.ledger.label_trust == 1.0  # nothing is known of labels
     assert not agent.ledger.flagged.any()
+
+
+@pytest.mark.filterwarnings("ignore:No batches were trained for global rank:UserWarning")
+@pytest.mark.parametrize("batch", [8, 12])
+def test_resumed_at_the_last_batch_of_an_epoch_equals_uninterrupted(
+    tmp_path: Path, batch: int
+) -> None:
+    """The epoch's end, which chooses what the agent wants, comes before any other batch."""
+    saved = {"save_folder": str(tmp_path / "saved"), "save_interval": "1ba"}
+    whole, account, _ = train(tmp_path / "data", trainer=saved)
+    (path,) = (tmp_path / "saved").glob(f"ep?-ba{batch}-rank0.pt")
+    agent, again, _ = train(tmp_path / "same", trainer={"load_path": str(path)})
+    assert_same(agent.state_dict(), whole.state_dict())
+    assert again.served[-1] == account.served[-1]
 
 
 def test_some_of_the_tokens_are_enough(tmp_path: Path) -> None:
