@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from composer_dataagent import collectives
-from composer_dataagent.agent import REWARDS
+from composer_dataagent.agent import REWARDS, is_settled
 from composer_dataagent.checks import is_whole, require
 from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
 from composer_dataagent.companions import refuse_batches, refuse_companions
@@ -51,6 +51,7 @@ from composer_dataagent.signals import (
     Signals,
     SignalsFn,
     TokenOptions,
+    checked,
     detect_signals,
     find_head,
     find_mixer,
@@ -59,7 +60,7 @@ from composer_dataagent.signals import (
 )
 from composer_dataagent.streaming import Attachment, attach
 from composer_dataagent.version import __version__
-from composer_dataagent.visits import VisitBuffer, Visits
+from composer_dataagent.visits import VisitBuffer, Visits, require_ranges
 
 log = logging.getLogger(__name__)
 
@@ -546,7 +547,11 @@ class DataAgent(Algorithm):
         if self.selector.uses_score and self.settings.state != "signals":
             _, head = find_head(state.model, self.head)
             hook = FeatureHook(head, has_decoder_of_its_own(state.model))
-        signals_fn = self._signals_fn or detect_signals(state.model, self._token_options)
+        signals_fn = (
+            detect_signals(state.model, self._token_options)
+            if self._signals_fn is None
+            else checked(self._signals_fn)
+        )
         self._reader = BatchReader(signals_fn, hook)
 
         self.ledger = Ledger(self.num_samples)
@@ -562,6 +567,7 @@ class DataAgent(Algorithm):
         self._journal = Journal(self._device)
         self._visits = VisitBuffer()
         self._inside_epoch = False
+        self._told_of_empty = False
         self._churn: float | None = None
         self._mask = np.zeros(self.num_samples, bool)
         self._selection: Selection | None = None
@@ -703,8 +709,10 @@ class DataAgent(Algorithm):
         rows = self._record(visits, agreement, score, mean)
         facts = self._journal.facts
         aims = self._judge.aims(rows.columns, facts)
-        facts.add(where=~visits.nonfinite, loss=visits.loss, entropy=visits.entropy)
-        facts.add(nonfinite=visits.nonfinite)
+        empty = (visits.label < 0) & is_settled(visits.loss, visits.max_prob)
+        told = ~(visits.nonfinite | empty)
+        facts.add(where=told, loss=visits.loss, entropy=visits.entropy)
+        facts.add(nonfinite=visits.nonfinite, without_targets=empty & ~visits.nonfinite)
         if acted is not None:
             self._judge.learn(*acted, rows, aims, facts)
 
@@ -718,6 +726,7 @@ class DataAgent(Algorithm):
         """Write all ranks' visits to the ledger of each, and give them in order of their steps."""
         columns = _columns(visits, agreement, score=score, mean_action=mean_action)
         rows = self._ranks.all_gather_rows(columns)
+        require_ranges(rows.columns)  # on all ranks, before anything is learned from them
         order = np.argsort(rows.columns["step"], kind="stable")
         columns = {name: column[order] for name, column in rows.columns.items()}
         self._nonfinite.hear(columns["ids"][columns["nonfinite"]], self._times.number)
@@ -819,6 +828,7 @@ class DataAgent(Algorithm):
         seen = [self._seen(*batch, state) for batch in look(state, self._reader, batches)]
         together = {name: np.concatenate([part[name] for part in seen]) for name in seen[0]}
         columns = self._ranks.all_gather_rows(together).columns
+        require_ranges(columns)
         known.observe(np.searchsorted(candidates, columns["ids"]), **_recorded(columns))
         self._looked = len(candidates)
         return known
@@ -884,6 +894,15 @@ class DataAgent(Algorithm):
         trust, plausibility = (
             (self.ledger.label_trust, self.ledger.label_plausibility) if classes else (None, None)
         )
+        empty = int(means.get("without_targets", 0))
+        if empty and not self._told_of_empty and collectives.rank() == 0:
+            log.warning(
+                "%d of the samples of %s have nothing to learn from (no label, or no token whose "
+                "label counts): they are chosen last. Leave such samples out of the data",
+                empty,
+                self._times.name(),
+            )
+            self._told_of_empty = True
         nonfinite = int(means.get("nonfinite", 0))
         self._nonfinite.end_epoch(nonfinite if collectives.rank() == 0 else 0, epoch)
         return {
@@ -904,6 +923,7 @@ class DataAgent(Algorithm):
             "reward_weight": means.get("reward_weight"),
             "reward": means.get("reward"),
             "nonfinite": nonfinite,
+            "without_targets": empty,
             "updates": (
                 None
                 if self._judge.learner is None

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,6 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+# Classes are counted: a label that is a hash or a time would take all memory.
+MAX_LABEL = 2**24
+# Rounding, also of 16-bit numbers, is no error.
+TOLERANCE = 0.01
+_INT32 = (-(2**31), 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,38 @@ class Visits:
             "entropy": entropy,
             "max_prob": max_prob,
             "nonfinite": self.nonfinite.cpu().numpy(),
-            "label": self.label.cpu().numpy().astype(np.int32),
+            "label": self.label.cpu().numpy().clip(*_INT32).astype(np.int32),
         }
+
+
+def require_ranges(columns: Mapping[str, NDArray]) -> None:
+    """Refuse what a ``signals`` function must not say of samples.
+
+    Args:
+        columns (Mapping[str, NDArray]): What :meth:`Visits.on_host` gives.
+
+    Raises:
+        ValueError: Entropy or ``max_prob`` outside of [0, 1], or a label that is no class.
+    """
+    for name, why in {
+        "entropy": "divide it by its largest value (for C classes, log C)",
+        "max_prob": "it is a probability",
+    }.items():
+        column = columns[name]
+        outside = ~((column >= -TOLERANCE) & (column <= 1 + TOLERANCE))
+        if outside.any():
+            raise ValueError(
+                f"DataAgent: signals must have {name} in [0, 1], but sample "
+                f"{columns['ids'][outside][0]} has {column[outside][0]:.6g}: {why}"
+            )
+    label = columns["label"]
+    outside = (label < -1) | (label > MAX_LABEL)
+    if outside.any():
+        raise ValueError(
+            f"DataAgent: signals must have labels that are classes, 0 to at most {MAX_LABEL:,}, or "
+            f"-1 where there is none, but sample {columns['ids'][outside][0]} has "
+            f"{label[outside][0]}: give -1, or leave label out"
+        )
 
 
 class VisitBuffer:

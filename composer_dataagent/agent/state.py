@@ -70,4 +70,6 @@ def signal_state(
 
 
 def _log_odds(probability: Tensor) -> Tensor:
+    # A probability that was rounded beyond 1 would give NaN, and the policy would never recover.
+    probability = probability.clamp(0.0, 1.0)
     return ((probability + _EPS) / (1 - probability + _EPS)).log() * _SCALE

@@ -60,6 +60,11 @@ def choose_target(
     return "entropy" if progress < patience or plausibility < RUNNER_UP else "agreeing"
 
 
+def is_settled(loss: Array, max_prob: Array) -> Array:
+    """Whether nothing can be learned from samples, ``[M]`` bool; NaN is no number that says so."""
+    return (loss <= 0) & (max_prob >= 1)
+
+
 def without_losses(target: Target) -> Target:
     """The target where large losses are not to be wanted: entropy in place of the composite."""
     return "entropy" if target == "composite" else target
@@ -69,7 +74,8 @@ def expectedness(loss: NDArray, max_prob: NDArray) -> NDArray:
     """The loss that the model expects, minus the one that it has: 0 in the mean if it is right.
 
     A sequence that is hard to continue has a large loss, and the model knows. In junk, and where an
-    answer is another question's, it is sure of what does not come.
+    answer is another question's, it is sure of what does not come. A settled sequence comes last:
+    it has no token to learn from, or none that the model has left to learn.
 
     Args:
         loss (NDArray): ``[M]`` in nats.
@@ -78,7 +84,8 @@ def expectedness(loss: NDArray, max_prob: NDArray) -> NDArray:
     Returns:
         NDArray: ``[M]``.
     """
-    return -np.log(np.maximum(max_prob, PROB_EPS)) - loss
+    expected = -np.log(np.maximum(max_prob, PROB_EPS)) - loss
+    return np.where(is_settled(loss, max_prob), -np.inf, expected)
 
 
 def ranked_by(target: Target, loss: NDArray, entropy: NDArray, max_prob: NDArray) -> NDArray:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 ACTION_BINS = 20
 # What happened so often, rather than how large it was on average.
-COUNTS = ("nonfinite", "updates")
+COUNTS = ("nonfinite", "without_targets", "updates")
 
 
 class EpochFacts:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from composer_dataagent.signals.classification import Signals, classification_signals
-from composer_dataagent.signals.detect import SignalsFn, detect_signals
+from composer_dataagent.signals.detect import SignalsFn, checked, detect_signals
 from composer_dataagent.signals.features import FeatureHook, find_head
 from composer_dataagent.signals.huggingface import has_decoder_of_its_own
 from composer_dataagent.signals.mixing import Mixer, Mixing, find_mixer, own_shares
@@ -21,6 +21,7 @@ __all__ = [
     "Signals",
     "SignalsFn",
     "TokenOptions",
+    "checked",
     "classification_signals",
     "detect_signals",
     "find_head",

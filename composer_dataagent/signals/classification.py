@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class Signals:
             a number is NaN or infinite, and where it was given as true.
 
     Raises:
+        TypeError: One of them is no tensor.
         ValueError: The tensors are not all of one shape ``[B]``.
     """
 
@@ -44,7 +46,18 @@ class Signals:
     nonfinite: Tensor = None  # type: ignore[assignment]  # found out, where it is not given
 
     def __post_init__(self) -> None:
-        given = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+        required = ("loss", "entropy")
+        given: dict[str, Any] = {
+            name: value
+            for name, value in vars(self).items()
+            if value is not None or name in required
+        }
+        for name, value in given.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"Signals needs tensors [B], but {name} is a {type(value).__name__}: "
+                    "torch.as_tensor() makes one of an array or a list"
+                )
         if self.loss.dim() != 1 or any(t.shape != self.loss.shape for t in given.values()):
             shapes = {name: list(tensor.shape) for name, tensor in given.items()}
             raise ValueError(

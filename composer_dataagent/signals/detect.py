@@ -28,7 +28,9 @@ Pass a function that says what each sample's loss and uncertainty are:
         return classification_signals(logits, targets)
         # or, of logits [B, T, V] and labels [B, T] that are shifted inputs:
         #     return token_signals(logits, labels, shift=True)
-        # or, for anything else: Signals(loss=..., entropy=...)   # [B] and [B] in [0, 1]
+        # or, for anything else, [B] each, the entropy divided by its largest value, so in [0, 1]:
+        #     return Signals(loss=..., entropy=...)
+        # and if samples are sequences of tokens, also max_prob=..., exp of minus the mean entropy
 
     DataAgent(signals=my_signals)
 
@@ -109,6 +111,29 @@ def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) 
             raise ValueError(
                 f"DataAgent cannot read per-sample signals from {name}: {error}. {HOW_TO}"
             ) from error
+
+    return signals
+
+
+def checked(given: SignalsFn) -> SignalsFn:
+    """A function of the user's, which is told what it should have returned.
+
+    Args:
+        given (SignalsFn): Reads a microbatch.
+
+    Returns:
+        SignalsFn: The same. It raises ``TypeError`` where the given one returns no
+        :class:`~composer_dataagent.signals.Signals`.
+    """
+
+    def signals(outputs: Any, batch: Any) -> Signals:
+        returned: Any = given(outputs, batch)
+        if not isinstance(returned, Signals):
+            raise TypeError(
+                "DataAgent: the function given as `signals` returned "
+                f"{_describe(returned)}, and must return Signals. {HOW_TO}"
+            )
+        return returned
 
     return signals
 

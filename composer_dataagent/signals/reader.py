@@ -113,10 +113,11 @@ class BatchReader:
             return None
         if self._rows != size:
             raise RuntimeError(
-                f"The loader served {size} samples but the model saw {self._rows}: a collate_fn, "
-                "an algorithm or a transform changed the number of samples in the batch. Remove it "
-                "(of llm-foundry's finetuning data, packing_ratio), or list it so that it keeps "
-                "one output row per sample."
+                f"The loader served {size} samples but there are signals of {self._rows}: a "
+                "collate_fn, an algorithm or a transform changed the number of samples in the "
+                "batch, or a `signals` function of yours does not give one value per sample. "
+                "Remove it (of llm-foundry's finetuning data, packing_ratio), or have it keep one "
+                "row per sample."
             )
         self._complete = True
         if len(self._parts) == 1:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from composer_dataagent.agent import choose_target, expectedness, ranked_by, worth
+from composer_dataagent.selection import quick_rank01
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,14 @@ def test_a_sequence_is_expected_by_the_loss_beyond_its_entropy() -> None:
     loss, entropy = np.array([2.0, 3.0, 3.0, 200.0]), np.array([2.0, 3.5, 2.5, 200.0])
     found = expectedness(loss, np.exp(-entropy))
     assert found[:3] == pytest.approx([0, 0.5, -0.5]) and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("count", [3, 1 << 20])
+def test_a_sequence_without_a_token_to_learn_from_comes_last(count: int) -> None:
+    loss, entropy = np.linspace(3, 4, count, dtype=np.float32), np.full(count, 2.0, np.float32)
+    loss[1] = entropy[1] = 0
+    found = quick_rank01(expectedness(loss, np.exp(-entropy)))
+    assert found.argmin() == 1 and found.max() == found[0] == pytest.approx(1, abs=1e-3)
 
 
 def test_worth_of_each_target() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from composer.algorithms import SelectiveBackprop
@@ -18,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from composer_dataagent import DataAgent, clear, select
+from composer_dataagent.signals import Signals
 
 
 class NoStep(Callback):
@@ -212,16 +214,60 @@ def test_history_of_another_run_is_not_overwritten(make_trainer: Any, run_dir: s
     make_trainer(DataAgent(run_dir=run_dir, overwrite=True), epochs=1).fit()
 
 
+def _signals(change: Any) -> Any:
+    """A user's function, whose columns go through ``change``."""
+
+    def signals(outputs: Any, batch: Any) -> Any:
+        loss = torch.nn.functional.cross_entropy(outputs, batch[1], reduction="none")
+        return change({"loss": loss, "entropy": torch.full_like(loss, 0.5), "label": batch[1]})
+
+    return signals
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda c: Signals(**c | {"entropy": 3 * c["entropy"]}), ValueError, r"entropy in .*1\.5"),
+        (lambda c: Signals(**c, max_prob=-c["entropy"]), ValueError, r"max_prob in .*-0\.5"),
+        (lambda c: Signals(**c | {"label": c["label"] - 2}), ValueError, r"classes.*has -[12]:"),
+        (lambda c: Signals(**c | {"label": c["label"] + 2**30}), ValueError, r"classes.*has 1073"),
+        (lambda c: Signals(**c | {"label": c["label"] - 2**40}), ValueError, r"classes.*has -2147"),
+        (lambda c: (c["loss"], c["entropy"]), TypeError, r"(?s)returned tuple of.*return Signals"),
+        (lambda c: None, TypeError, r"returned NoneType"),
+        (lambda c: Signals(c["loss"].tolist(), c["entropy"]), TypeError, r"loss is a list"),
+        (lambda c: Signals(c["loss"], None), TypeError, r"entropy is a NoneType"),  # type: ignore[arg-type]
+        (
+            lambda c: Signals(c["loss"][:1], c["entropy"][:1]),
+            RuntimeError,
+            r"served 16 .*of 1:.*sign",
+        ),
+    ],
+    ids=range(10),
+)
+@pytest.mark.parametrize("selector", ["data_agent", "random"])
+def test_signals_that_no_sample_can_have(
+    make_trainer: Any, change: Any, error: type[Exception], message: str, selector: str
+) -> None:
+    trainer = make_trainer(DataAgent(signals=_signals(change), selector=selector), epochs=1)
+    with pytest.raises(error, match=message):
+        trainer.fit()
+
+
+def test_signals_that_are_rounded_beyond_their_range(make_trainer: Any) -> None:
+    agent = DataAgent(
+        signals=_signals(lambda c: Signals(**c | {"entropy": c["entropy"] * 2 + 1e-3})),
+        warmup_epochs=0,
+    )
+    make_trainer(agent, epochs=2).fit()
+    scores = agent.ledger.score
+    assert scores is not None and np.isfinite(scores[agent.ledger.seen]).all()
+
+
 def test_custom_signals_replace_detection(
     make_trainer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from composer_dataagent.signals import Signals
-
-    def signals(outputs: Any, batch: Any) -> Signals:
-        loss = torch.nn.functional.cross_entropy(outputs, batch[1], reduction="none").detach()
-        return Signals(loss=loss, entropy=torch.full_like(loss, 0.5))
-
-    agent = DataAgent(ratio=0.5, signals=signals)
+    unlabelled = _signals(lambda columns: Signals(columns["loss"], columns["entropy"]))
+    agent = DataAgent(ratio=0.5, signals=unlabelled)
     with caplog.at_level("INFO", "composer_dataagent"):
         make_trainer(agent, model=make_model(), epochs=2).fit()
     assert (agent.ledger.entropy == 0.5).all()

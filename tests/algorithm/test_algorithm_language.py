@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from composer_dataagent import DataAgent
+from composer_dataagent.report import read_run
 from composer_dataagent.signals import TokenOptions
 
 PASSAGES, LENGTH, BATCH = 96, 48, 12
@@ -70,17 +71,20 @@ class Account(Callback):
         ).view_as(labels)
         ids = self._ids[self._rows : self._rows + len(labels)]
         self._rows += len(labels)
-        self.losses[ids] = (losses.sum(dim=1) / (labels >= 0).sum(dim=1)).numpy()
+        self.losses[ids] = (losses.sum(dim=1) / (labels >= 0).sum(dim=1)).numpy()  # 0 / 0: NaN
 
 
 def train(
-    folder: Path, trainer: dict[str, Any] | None = None, **arguments: Any
+    folder: Path,
+    trainer: dict[str, Any] | None = None,
+    data: type[Passages] = Passages,
+    **arguments: Any,
 ) -> tuple[DataAgent, Account, float]:
     """Agent, account and mean loss of the last full look at all passages."""
     torch.manual_seed(0)
     model = HuggingFaceModel(gpt2(256))
-    dataset = Passages(folder)
-    agent, account = DataAgent(ratio=0.5, **arguments), Account()
+    dataset = data(folder)
+    agent, account = DataAgent(**{"ratio": 0.5} | arguments), Account()
     run = Trainer(
         model=model,
         train_dataloader=DataLoader(dataset, batch_size=BATCH),
@@ -123,6 +127,29 @@ def test_resumed_at_the_last_batch_of_an_epoch_equals_uninterrupted(
     agent, again, _ = train(tmp_path / "same", trainer={"load_path": str(path)})
     assert_same(agent.state_dict(), whole.state_dict())
     assert again.served[-1] == account.served[-1]
+
+
+class SomeEmpty(Passages):
+    """A third of the passages has no token to learn from."""
+
+    def __getitem__(self, at: Any) -> Any:
+        sample = super().__getitem__(at)
+        if at % 3 == 0:
+            sample["labels"][:] = -100
+        return sample
+
+
+def test_passages_without_a_token_to_learn_from_come_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    selector = {"name": "data_agent", "min_fit": 1.0, "explore": 200.0}
+    history = {"run_dir": str(tmp_path / "run"), "selector": selector, "ratio": 0.6}
+    _, account, _ = train(tmp_path / "data", data=SomeEmpty, **history)
+    assert not any(at % 3 == 0 for at in account.served[-1])
+    (told,) = [r.message for r in caplog.records if "nothing to learn from" in r.message]
+    assert told.startswith("32 of the samples of epoch 0")
+    first = read_run(tmp_path / "run").rows[0]
+    assert first["without_targets"] == 32 and first["mean_loss"] > 4
 
 
 def test_some_of_the_tokens_are_enough(tmp_path: Path) -> None:
