@@ -35,7 +35,7 @@ from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
 from composer_dataagent.report import History
 from composer_dataagent.report.thumbnails import choose_samples
-from composer_dataagent.rounds import Schedule, Timetable, progress_of, rounds_per_epoch
+from composer_dataagent.rounds import Schedule, Timetable, rounds_per_epoch
 from composer_dataagent.selection import (
     LEDGER_COLUMNS,
     Ledger,
@@ -327,7 +327,9 @@ class DataAgent(Algorithm):
         if self.run_dir is not None and collectives.rank() == 0:
             # One object over several fits: it knows what is its own.
             self._history = self._history or History(self.run_dir, overwrite=self.overwrite)
-            self._history.begin(self._meta(state), epoch=self._times.number)
+            self._history.begin(
+                self._meta(state), self._times.number, resumed=int(state.timestamp.batch) > 0
+            )
         self._journal.begin_fit(self._history)
         self._count_from(state)
 
@@ -413,7 +415,7 @@ class DataAgent(Algorithm):
         self._times.number += 1
         self._select(state)
         # The selection was made for the old one.
-        self._judge.choose_target(progress_of(state), ended)
+        self._judge.choose_target(self._times.progress(state), ended)
         row |= self._communication(state, before_epoch_end)
         self._count_from(state)
         self._journal.open_row(row)
@@ -673,11 +675,11 @@ class DataAgent(Algorithm):
         max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
         label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
         if signals.label is None and signals.max_prob is not None:
-            self._judge.notice_sequences(progress_of(state))
+            self._judge.notice_sequences(self._times.progress(state))
         return Visits(
             ids=ids,
             step=torch.full_like(ids, int(state.timestamp.batch)),
-            progress=torch.full(ids.shape, progress_of(state)),
+            progress=torch.full(ids.shape, self._times.progress(state)),
             before=torch.from_numpy(self.ledger.agreement[ids.numpy()]).float(),
             loss=loss,
             entropy=entropy,
@@ -811,11 +813,13 @@ class DataAgent(Algorithm):
             everything = np.arange(self.num_samples) if candidates is None else candidates
             known = known.rows(everything, self._times.per_epoch)
             if size < len(everything):
-                if self.look and progress_of(state) < 1:  # else nothing may ever be trained on it
+                if (
+                    self.look and self._times.progress(state) < 1
+                ):  # else nothing may ever be trained on it
                     return self._look(everything, known, state)
                 self._foresee(everything, known)
         if self._judge.learner is not None and not self._judge.scores_at_visit:
-            known.score = self._judge.score_all(known, progress_of(state))
+            known.score = self._judge.score_all(known, self._times.progress(state))
         return known
 
     def _look(self, candidates: NDArray[np.int64], known: Ledger, state: State) -> Ledger:

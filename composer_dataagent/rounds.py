@@ -124,6 +124,19 @@ class Timetable:
         kind = "epoch" if self.per_epoch == 1 else "round"
         return f"{kind} {self.number if number is None else number}"
 
+    def progress(self, state: State) -> float:
+        """Share of training done, in [0, 1]; 0 where no end is known.
+
+        Composer counts whole epochs where a run's end is one: here rounds count then.
+        """
+        end = state.max_duration
+        if end is not None and end.unit == TimeUnit.EPOCH:
+            done = self.number / (self.per_epoch * float(end.value))
+        else:
+            elapsed = state.get_elapsed_duration()
+            done = 0.0 if elapsed is None else float(elapsed)
+        return min(done, 1.0)
+
     def sample_in_round(self, state: State) -> int:
         """How many samples the running round has served, over all ranks."""
         return int(state.timestamp.sample_in_epoch) - self.began
@@ -162,7 +175,7 @@ class Timetable:
         ratio_of: Callable[[float], float],
         batches_of: Callable[[int], int],
     ) -> list[int]:
-        sizes, progress = [], progress_of(state)
+        sizes, progress = [], self.progress(state)
         for number, count in enumerate(self._counts, self.number):
             ratio = self._schedule(number, min(progress, 1.0))
             require(
@@ -235,12 +248,6 @@ class Timetable:
 def parts_of(count: int, parts: int) -> list[slice]:
     """Where each of nearly equal parts of ``count`` things is."""
     return [slice(count * at // parts, count * (at + 1) // parts) for at in range(parts)]
-
-
-def progress_of(state: State) -> float:
-    """Share of training done, in [0, 1]; 0 where no end is known."""
-    elapsed = state.get_elapsed_duration()
-    return 0.0 if elapsed is None else min(float(elapsed), 1.0)
 
 
 def _share_of_training(state: State, part_of_epoch: float, batches: int, samples: int) -> float:

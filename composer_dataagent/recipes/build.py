@@ -20,7 +20,13 @@ from composer import Trainer
 from composer.core import Algorithm, Callback, Time, TimeUnit
 from composer.loggers import LoggerDestination
 from composer.optim import ComposerScheduler
-from composer.utils import dist, get_device, load_checkpoint, reproducibility
+from composer.utils import (
+    create_interval_scheduler,
+    dist,
+    get_device,
+    load_checkpoint,
+    reproducibility,
+)
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -36,6 +42,7 @@ from composer_dataagent.recipes.registry import (
     snake_case,
     split_name,
 )
+from composer_dataagent.recipes.saving import default_save_interval
 from composer_dataagent.recipes.tokens import check_tokens
 
 
@@ -137,8 +144,9 @@ def join_ranks(device: Any) -> None:
 def build_trainer(recipe: Recipe) -> Trainer:
     """Make everything that a recipe names.
 
-    Checkpoints go to ``run_dir/checkpoints`` once an epoch and the newest is kept, and a run that
-    finds one there goes on from it, unless the recipe's ``trainer`` section says otherwise.
+    Checkpoints go to ``run_dir/checkpoints`` once an epoch (ten times a run, where epochs are few
+    and long) and the newest is kept, and a run that finds one there goes on from it, unless the
+    recipe's ``trainer`` section says otherwise.
 
     Args:
         recipe (Recipe): From :func:`~composer_dataagent.recipes.config.load_recipe`.
@@ -152,7 +160,9 @@ def build_trainer(recipe: Recipe) -> Trainer:
     trainer_arguments = check_arguments(
         "trainer", Trainer, recipe.trainer, _NOT_FOR_TRAINER, defaulted=("model",)
     )
-    _check_duration(trainer_arguments.get("max_duration"))
+    duration = _duration(trainer_arguments.get("max_duration"))
+    for name in ("save_interval", "eval_interval"):
+        _check_interval(name, trainer_arguments.get(name, "1ep"))
     join_ranks(trainer_arguments.get("device"))
     reproducibility.seed_all(recipe.seed)
 
@@ -169,7 +179,12 @@ def build_trainer(recipe: Recipe) -> Trainer:
     )
     defaults = {
         "save_folder": str(checkpoint_folder(recipe)),
-        "save_interval": "1ep",
+        "save_interval": default_save_interval(
+            duration,
+            selects_inside_epochs=any(
+                isinstance(each, DataAgent) and each.interval is not None for each in algorithms
+            ),
+        ),
         "save_num_checkpoints_to_keep": 1,
         "save_overwrite": recipe.overwrite,
         "autoresume": not recipe.overwrite,
@@ -228,16 +243,27 @@ def _cannot_load(checkpoint: str, recipe: Recipe, error: Exception) -> RecipeErr
     return RecipeError(f"The checkpoint {file} cannot be loaded: {remedy} ({error})")
 
 
-def _check_duration(max_duration: Any) -> None:
+def _duration(max_duration: Any) -> Time:
     if max_duration is None:
         raise RecipeError("The recipe lacks trainer.max_duration, for example 10ep")
     try:
-        if Time.from_input(max_duration, TimeUnit.EPOCH).value <= 0:
+        duration = Time.from_input(max_duration, TimeUnit.EPOCH)
+        if duration.value <= 0:
             raise ValueError("it must be more than 0")
     except (ValueError, TypeError, RuntimeError) as error:
         raise RecipeError(
             f"trainer.max_duration={max_duration!r} is not accepted: {error}; for example 10ep, "
             "5000ba"
+        ) from error
+    return duration
+
+
+def _check_interval(name: str, interval: Any) -> None:
+    try:
+        create_interval_scheduler(interval)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        raise RecipeError(
+            f"trainer.{name}={interval!r} is not accepted: {error}; for example 1ep, 500ba, 0.1dur"
         ) from error
 
 

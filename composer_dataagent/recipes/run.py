@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 from composer import Trainer
-from composer.core import Callback, State
+from composer.core import Callback, State, Timestamp
 from composer.loggers import Logger
 
 from composer_dataagent import collectives
@@ -93,6 +93,7 @@ def train(recipe: Recipe) -> Path | None:
 
 def _train(recipe: Recipe, beginning: _Beginning) -> Path | None:
     run_dir = Path(recipe.run_dir)
+    was_begun = (run_dir / RECIPE_FILE).exists() and not recipe.overwrite
     join_ranks(recipe.trainer.get("device"))
     if not recipe.overwrite:
         _check_same_run(run_dir, recipe)
@@ -105,6 +106,8 @@ def _train(recipe: Recipe, beginning: _Beginning) -> Path | None:
         timestamp, end = trainer.state.timestamp, trainer.state.max_duration
         assert end is not None, "checked by build_trainer"
         if timestamp < end:
+            if collectives.rank() == 0 and (was_begun or timestamp.batch > 0):
+                click.echo(_what_is_taken_up(run_dir, timestamp))
             trainer.fit()
         elif collectives.rank() == 0:
             trained = timestamp.get(end.unit).to_timestring()
@@ -117,6 +120,19 @@ def _train(recipe: Recipe, beginning: _Beginning) -> Path | None:
     finally:
         trainer.close()
     return _history_folder(trainer)
+
+
+def _what_is_taken_up(run_dir: Path, timestamp: Timestamp) -> str:
+    """Whether a run that was begun before goes on, as the terminal is told."""
+    batch, epoch = int(timestamp.batch), int(timestamp.epoch)
+    if batch == 0:
+        return (
+            f"{run_dir} was begun before and left no checkpoint: it begins anew (a shorter "
+            "trainer.save_interval would have kept more of it)"
+        )
+    inside = int(timestamp.batch_in_epoch)
+    where = f"batch {inside} of epoch {epoch}" if inside else f"the beginning of epoch {epoch}"
+    return f"{run_dir} goes on from {where} ({batch} batches are done)"
 
 
 def is_finished(recipe: Recipe) -> bool:

@@ -45,7 +45,7 @@ class History:
         self.overwrite = overwrite
         self._is_mine = False
 
-    def begin(self, meta: dict[str, Any], epoch: int) -> None:
+    def begin(self, meta: dict[str, Any], epoch: int, resumed: bool = False) -> None:
         """Take the folder into use, at the start of training or when it is resumed.
 
         A run resumed at ``epoch`` keeps the rows before it. Those from ``epoch`` on are dropped,
@@ -53,9 +53,9 @@ class History:
         name is taken over if its rows are exactly those of the epochs before ``epoch`` (the run
         goes on under a new name).
 
-        At ``epoch`` 0 nothing was resumed, and rows that are there are an error. The one exception
-        is a folder whose ``meta`` is equal in every entry: a run that was killed before its first
-        checkpoint and started again, which writes the same rows again.
+        Where nothing was resumed, rows that are there are an error. The one exception is a folder
+        whose ``meta`` is equal in every entry: a run that was killed before its first checkpoint
+        and started again, which writes the same rows again.
 
         ``overwrite`` removes what would be an error. A folder without rows is free to take, and
         so is one that this object has begun before (a second ``fit()``).
@@ -63,14 +63,15 @@ class History:
         Args:
             meta (dict[str, Any]): Settings of the run, with ``run_name``. Those on which the rows
                 depend should be in it.
-            epoch (int): The epoch about to run.
+            epoch (int): The epoch about to run, or to be gone on with.
+            resumed (bool): Whether anything was trained before. Default: ``False``.
 
         Raises:
             FileExistsError: The folder holds the history of another run, or of other settings.
             OSError: The folder cannot be made or written.
             ValueError: The history that is there is damaged.
         """
-        rows = self._rows_to_keep(meta, epoch)
+        rows = self._rows_to_keep(meta, epoch, resumed)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not rows:
@@ -134,7 +135,9 @@ class History:
                 write_atomically(self.path / PICTURES / f"{int(sample_id)}.png", thumbnail["png"])
         write_atomically(self.path / SAMPLES, _line(texts))
 
-    def _rows_to_keep(self, meta: dict[str, Any], epoch: int) -> list[dict[str, Any]]:
+    def _rows_to_keep(
+        self, meta: dict[str, Any], epoch: int, resumed: bool
+    ) -> list[dict[str, Any]]:
         if not self.path.is_dir():
             return []
         try:
@@ -149,10 +152,10 @@ class History:
             # Where the user gives none, each start draws its own.
             meta_of_a_start.pop("trainer_seed", None)
         same_name = before.get("run_name") == now["run_name"]
-        goes_on = self._is_mine or (same_name if epoch > 0 else before == now)
+        goes_on = self._is_mine or (same_name if resumed else before == now)
         if goes_on:
             return [row for row in rows if row["epoch"] < epoch]
-        if not rows or (epoch > 0 and [row["epoch"] for row in rows] == list(range(epoch))):
+        if not rows or (resumed and [row["epoch"] for row in rows] == list(range(epoch))):
             return rows
         if self.overwrite:
             return []

@@ -257,6 +257,27 @@ def test_a_rescaled_round_weighs_as_what_it_chooses_from(shards: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("interval", "shares"),
+    [("0.25ep", [0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8]), (None, [0, 1 / 2])],
+)
+def test_the_agent_knows_how_much_of_training_is_done(
+    shards: str, interval: str | None, shares: list[float]
+) -> None:
+    """Composer counts whole epochs only, and a corpus may be seen once."""
+    told = set()
+
+    class Progress(Callback):
+        def batch_end(self, state: Any, logger: Any) -> None:
+            for visits in (agent.state_dict()["inside_epoch"] or {"visits": [[]]})["visits"][0]:
+                told.update(visits["progress"].tolist())
+
+    agent = DataAgent(0.5, interval=interval, update_interval=3)
+    loader = make_loader(shards, batch_size=BATCH)
+    build_trainer(loader, agent, epochs=2, callbacks=[Progress()]).fit()
+    assert sorted(told) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
     ("interval", "batches", "rounds"),
     [
         (None, 50, 1),

@@ -28,7 +28,7 @@ def write_rows(
 ) -> History:
     """Begin at an epoch and append rows until ``epochs`` are done."""
     history = History(run_dir, **arguments)
-    history.begin({"run_name": run_name, "selector": "data_agent"}, epoch=begin_at)
+    history.begin({"run_name": run_name, "selector": "data_agent"}, begin_at, begin_at > 0)
     for epoch in range(begin_at, epochs):
         history.append({"epoch": epoch, "by": run_name})
     return history

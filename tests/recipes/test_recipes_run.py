@@ -69,6 +69,45 @@ def test_a_longer_run_goes_on_from_the_checkpoint(recipe: MakeRecipe) -> None:
     assert is_finished(long) and not is_finished(short)
 
 
+def test_what_a_run_takes_up_is_told(
+    recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = recipe("trainer.max_duration=2ba", "trainer.save_interval=1ba")
+    run_dir = store(short)
+    train(short)
+    assert (
+        f"{run_dir} was begun before and left no checkpoint: it begins anew"
+        in capsys.readouterr().out
+    )
+    train(recipe("trainer.max_duration=1ep"))
+    assert f"{run_dir} goes on from batch 2 of epoch 0 (2 batches" in capsys.readouterr().out
+    train(recipe("trainer.max_duration=2ep"))
+    assert "goes on from the beginning of epoch 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "saved"),
+    [
+        (["trainer.max_duration=1ep"], 10),
+        (["trainer.max_duration=20ba"], 10),
+        (["trainer.max_duration=2ep", "algorithms.data_agent.interval=0.5ep"], 10),
+        (["trainer.max_duration=2ep"], 2),
+    ],
+)
+def test_a_kill_never_costs_a_long_epoch(
+    recipe: MakeRecipe, overrides: list[str], saved: int
+) -> None:
+    made = recipe(*overrides, "trainer.save_num_checkpoints_to_keep=-1")
+    run_dir = train(made)
+    assert len(list((run_dir / "checkpoints").glob("ep*.pt"))) == saved
+
+
+@pytest.mark.parametrize("key", ["save_interval", "eval_interval"])
+def test_an_interval_that_is_none_names_its_key(recipe: MakeRecipe, key: str) -> None:
+    with pytest.raises(RecipeError, match=rf"trainer\.{key}='0\.1ep'.*0\.1dur"):
+        train(recipe(f"trainer.{key}=0.1ep"))
+
+
 def store(recipe: Recipe) -> Path:
     """Leave a run folder as if the recipe had been started there, with a checkpoint folder."""
     run_dir = Path(recipe.run_dir)

@@ -89,10 +89,10 @@ def test_files_are_strict_json_whatever_numbers_occur(tmp_path: Path) -> None:
 SETTINGS = {"run_name": "first", "selector": "data_agent", "ratio": 0.5, "num_epochs": None}
 
 
-@pytest.mark.parametrize("epoch", [1, 3, 4])
+@pytest.mark.parametrize("epoch", [0, 1, 3, 4])
 def test_a_resumed_run_drops_the_rows_that_it_writes_again(tmp_path: Path, epoch: int) -> None:
     write_rows(tmp_path, 4)
-    History(tmp_path).begin({"run_name": "first", "resumed": True}, epoch=epoch)
+    History(tmp_path).begin({"run_name": "first", "resumed": True}, epoch, resumed=True)
     assert epochs_by(tmp_path) == [(e, "first") for e in range(epoch)]
     assert read_run(tmp_path).meta["resumed"] is True
     write_rows(tmp_path, 6, begin_at=epoch)
@@ -142,7 +142,9 @@ def test_other_settings_under_the_same_name_do_not_erase_rows(
         assert part in str(caught.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
-    History(tmp_path).begin({**SETTINGS, **change}, epoch=1)  # resumed, with what it has now
+    History(tmp_path).begin(
+        {**SETTINGS, **change}, epoch=1, resumed=True
+    )  # resumed, with what it has now
     assert epochs_by(tmp_path) == [(0, "first")]
     History(tmp_path, overwrite=True).begin(SETTINGS, epoch=0)
     run = read_run(tmp_path)
