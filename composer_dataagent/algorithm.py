@@ -597,10 +597,8 @@ class DataAgent(Algorithm):
                 self._randomness = ResumedRandomness(self._loader, mine, drawn)
             self._loaded = None
             self._attachment.resume_at(self._streaming_epoch, self._times.sample_in_round(state))
-        elif inside_epoch and self._selection is not None:
-            # fit() again, after max_duration ended inside an epoch.
-            if self._times.inside(state):
-                self._attachment.resume_here(self._times.sample_in_round(state))
+        elif self._selection is not None:
+            self._go_on_in_another_fit(state)
         elif inside_epoch:
             raise RuntimeError(
                 "The checkpoint is from inside an epoch and has no DataAgent state, so what that "
@@ -610,7 +608,8 @@ class DataAgent(Algorithm):
         self._times.check_ratio()  # not first after a warm-up epoch
         upcoming = self._attachment.upcoming_epoch()
         if self._selection is None:
-            self._times.number = int(state.timestamp.epoch) * self._times.per_epoch
+            if not self.ledger.seen.any():
+                self._times.number = int(state.timestamp.epoch) * self._times.per_epoch
             self._select(state)
         elif self._streaming_epoch != upcoming:
             raise RuntimeError(
@@ -621,6 +620,18 @@ class DataAgent(Algorithm):
             )
         else:
             self._serve(self._selection, state)
+
+    def _go_on_in_another_fit(self, state: State) -> None:
+        """What was begun is finished, unless Composer was told to count from 0 again."""
+        assert self._attachment is not None
+        if self._inside_epoch and int(state.timestamp.batch_in_epoch) == 0:
+            self._update()
+            self._inside_epoch = False
+            self._times.leave_epoch()
+            self._selection = None
+        elif self._attachment.upcoming_epoch() != self._streaming_epoch:
+            # Inside of what max_duration, or an error, ended; maybe in its very first batch.
+            self._attachment.resume_here(self._times.sample_in_round(state))
 
     def _global_batch_size(self) -> int:
         assert self._loader.batch_size is not None, "refused by streaming.attach"

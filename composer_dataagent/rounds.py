@@ -131,7 +131,7 @@ class Timetable:
         """
         end = state.max_duration
         if end is not None and end.unit == TimeUnit.EPOCH:
-            done = self.number / (self.per_epoch * float(end.value))
+            done = (int(state.timestamp.epoch) + self.at / self.per_epoch) / float(end.value)
         else:
             elapsed = state.get_elapsed_duration()
             done = 0.0 if elapsed is None else float(elapsed)
@@ -144,6 +144,11 @@ class Timetable:
     def inside(self, state: State) -> bool:
         """Whether a round has begun and is not at its end."""
         return int(state.timestamp.batch_in_epoch) > 0 and self.sample_in_round(state) > 0
+
+    def leave_epoch(self) -> None:
+        """What is left of the epoch is not to come; the number goes on to the next one's first."""
+        self.number = (self.epoch + 1) * self.per_epoch
+        self.began = 0
 
     def begin_round(
         self,

@@ -84,7 +84,8 @@ def train(
     torch.manual_seed(0)
     model = HuggingFaceModel(gpt2(256))
     dataset = data(folder)
-    agent, account = DataAgent(**{"ratio": 0.5} | arguments), Account()
+    arguments.setdefault("ratio", 0.5)
+    agent, account = DataAgent(**arguments), Account()
     run = Trainer(
         model=model,
         train_dataloader=DataLoader(dataset, batch_size=BATCH),
