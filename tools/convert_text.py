@@ -26,10 +26,12 @@ by part. In a recipe, the data are {name: token_sequences, local: data/corpus, l
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -38,7 +40,6 @@ from conversion.sequences import Counts
 from conversion.shards import (
     COUNTS,
     Conversion,
-    convert_part,
     folder_of,
     merge,
     vocabulary_of,
@@ -46,12 +47,13 @@ from conversion.shards import (
 )
 from conversion.tables import split_of
 from conversion.vocabulary import Vocabulary
+from conversion.workers import converted
 from folder_lock import held
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from streaming.base.compression import get_compressions, is_compression
 
-SETTINGS, LOCK = "conversion.json", ".lock"
+SETTINGS, LOCK, BESIDE = "conversion.json", ".lock", "writing_"
 
 
 @click.command(help=__doc__, context_settings={"show_default": True, "max_content_width": 100})
@@ -110,8 +112,11 @@ def main(
     if not parts:
         raise click.UsageError("the inputs are empty")
     out.mkdir(parents=True, exist_ok=True)
-    with held(out / LOCK, f"another conversion writes to {out}: wait for it"):
+    refusal = f"another conversion writes to {out}: wait for it"
+    with held(out / LOCK, refusal), _ended_as_by_ctrl_c():
         _take_up(out, _settings(conversion, vocabulary, inputs, part_mb))
+        for left in out.glob(f"{BESIDE}*"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
         whole = all(folder_of(out, i).exists() for i in range(len(parts)))
         if not (whole and (out / "index.json").exists()):
             (out / "index.json").unlink(missing_ok=True)
@@ -179,37 +184,35 @@ def _take_up(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _convert(conversion: Conversion, parts: list[Part], out: Path, jobs: int) -> None:
+    """Convert the parts that are not there yet.
+
+    They are written beside, in a folder that no other process knows, and moved by this one, which
+    holds the lock: what others that were killed might still write is not in the way.
+    """
     todo = [i for i in range(len(parts)) if not folder_of(out, i).exists()]
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with (
+        TemporaryDirectory(prefix=BESIDE, dir=out, ignore_cleanup_errors=True) as beside,
+        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
+    ):
         task = progress.add_task("tokens", total=sum(map(size_of, parts)))
         for i in {*range(len(parts))} - {*todo}:
             progress.advance(task, size_of(parts[i]))
-        for part in _converted(conversion, {folder_of(out, i): parts[i] for i in todo}, jobs):
-            progress.advance(task, size_of(part))
+        written = {folder_of(Path(beside), i): parts[i] for i in todo}
+        for folder in converted(conversion, written, jobs):
+            folder.rename(out / folder.name)
+            progress.advance(task, size_of(written[folder]))
 
 
-def _converted(conversion: Conversion, todo: dict[Path, Part], jobs: int) -> Iterator[Part]:
-    """Each part once it is done."""
-    if min(jobs, len(todo)) <= 1:  # another process would take longer to begin
-        for folder, part in todo.items():
-            convert_part(conversion, part, folder)
-            yield part
-        return
-    # Not forked: tokenizers have threads.
-    with ProcessPoolExecutor(min(jobs, len(todo)), get_context("spawn")) as pool:
-        running = {
-            pool.submit(convert_part, conversion, part, folder): part
-            for folder, part in todo.items()
-        }
-        try:
-            for done in as_completed(running):
-                done.result()
-                yield running[done]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM would end this process alone, and at once, without a chance to end its workers."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

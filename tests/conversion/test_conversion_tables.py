@@ -4,29 +4,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
-from convert_text import main
-from streaming import StreamingDataset
+from conversions import END, convert, converted, lines_file, samples
 
 from composer_dataagent.recipes.tokens import SequenceClassification
 
-TOOL = Path(__file__).parents[2] / "tools" / "convert_text.py"
-END = 256
 ROWS = [{"text": f"Text {i}: " + "ab"[i % 2] * i, "stars": i % 3, "other": [i]} for i in range(700)]
 
 
@@ -35,28 +23,12 @@ def quiet() -> None:
     datasets.disable_progress_bars()
 
 
-def convert(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def converted(*arguments: object) -> dict[str, Any]:
-    """What the last line says."""
-    result = convert(*arguments)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.output.splitlines()[-1])
-
-
 def saved(folder: Path) -> Path:
     """One as many are: some rows chosen, formatted for torch, several files."""
     chosen = datasets.Dataset.from_list([{"text": "no", "stars": 0, "other": [0]}, *ROWS])
     chosen = chosen.select(range(1, 701)).with_format("torch")
     chosen.save_to_disk(str(folder), num_shards=3)
     return folder
-
-
-def lines_file(path: Path) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return path
 
 
 def table(tmp_path: Path, kind: str) -> tuple[list[object], Path]:
@@ -77,24 +49,10 @@ def table(tmp_path: Path, kind: str) -> tuple[list[object], Path]:
     return [path], path
 
 
-def samples(folder: Path) -> list[dict[str, Any]]:
-    dataset = StreamingDataset(local=str(folder), batch_size=1, shuffle=False)
-    return [dataset[i] for i in range(dataset.num_samples)]
-
-
-def shards(folder: Path) -> dict[str, str]:
-    """Digests of all that a reader can see."""
-    files = [*folder.glob("index.json"), *folder.glob("part_*/*")]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
-
-
 @pytest.mark.parametrize("kind", ["folder", "split", "arrow", "parquet"])
 def test_rows_are_what_lines_would_be(tmp_path: Path, kind: str) -> None:
     given, _ = table(tmp_path, kind)
-    lines = lines_file(tmp_path / "rows.jsonl")
+    lines = lines_file(tmp_path / "rows.jsonl", ROWS)
     for name, options in {"packed": ["--length", 64], "padded": ["--pad"]}.items():
         out = tmp_path / name
         told = converted(*given, "--out", out, *options, "--part-mb", 0.02, "--jobs", 1)
@@ -119,31 +77,6 @@ def test_rows_with_a_class(tmp_path: Path) -> None:
     assert short["input_ids"].tolist() == text + [0] * (64 - len(text))
     assert short["attention_mask"].sum() == len(text)
     assert long["input_ids"].tolist() == [END, *ROWS[699]["text"].encode()[:62], END]
-
-
-def test_a_conversion_that_is_killed_goes_on(tmp_path: Path) -> None:
-    rng = random.Random(0)
-    rows = [{"text": "".join(rng.choices("abc \n", k=400))} for _ in range(3000)]
-    path = tmp_path / "set"
-    datasets.Dataset.from_list(rows).save_to_disk(str(path))
-    arguments = ["--length", "64", "--part-mb", "0.1", "--jobs", "1"]
-    converted(path, "--out", tmp_path / "whole", *arguments)
-    out = tmp_path / "killed"
-    killed = subprocess.Popen(
-        [sys.executable, TOOL, path, "--out", out, *arguments],
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not list(out.glob("part_?????")):
-        assert killed.poll() is None
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    done = {folder: folder.stat().st_mtime_ns for folder in out.glob("part_?????")}
-    assert 0 < len(done) < 12 and not (out / "index.json").exists()
-    converted(path, "--out", out, *arguments)
-    assert shards(out) == shards(tmp_path / "whole")
-    assert all(folder.stat().st_mtime_ns == then for folder, then in done.items())
 
 
 def test_prompts_and_responses_in_columns(tmp_path: Path) -> None:

@@ -1,27 +1,15 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""``tools/convert_text.py``: no token is lost or made up, and a kill loses nothing."""
+"""``tools/convert_text.py``: no token is lost or made up."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from convert_text import main
-from streaming import StreamingDataset
+from conversions import END, convert, converted, lines_file, samples, shards
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from write_topics import texts
@@ -30,44 +18,11 @@ from composer_dataagent.recipes import RecipeError
 from composer_dataagent.recipes.data import DATASETS
 from composer_dataagent.recipes.tokens import TokenSequences
 
-TOOL = Path(__file__).parents[2] / "tools" / "convert_text.py"
-END = 256
 TOPICS = texts()["eval"]
-
-
-def convert(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def converted(*arguments: object) -> dict[str, Any]:
-    """What the last line says."""
-    result = convert(*arguments)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.output.splitlines()[-1])
-
-
-def lines_file(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def topics_file(path: Path) -> Path:
     return lines_file(path, [{"text": text} for text in TOPICS])
-
-
-def samples(folder: Path) -> list[dict[str, Any]]:
-    """As stock streaming reads them."""
-    dataset = StreamingDataset(local=str(folder), batch_size=1, shuffle=False)
-    return [dataset[i] for i in range(dataset.num_samples)]
-
-
-def shards(folder: Path) -> dict[str, str]:
-    """Digests of all that a reader can see."""
-    files = [*folder.glob("index.json"), *folder.glob("part_*/*")]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
 
 
 # ---------------------------------------------------------------------- what is written
@@ -219,31 +174,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     assert samples(tmp_path / "out")[0]["tokens"].tolist() == [*b"Hello", END]
 
 
-# ---------------------------------------------------------------------- stopped, and again
-
-
-def test_a_conversion_that_is_killed_goes_on(tmp_path: Path) -> None:
-    rng = random.Random(0)
-    rows = [{"text": "".join(rng.choices("abc \n", k=400))} for _ in range(3000)]
-    path = lines_file(tmp_path / "a.jsonl", rows)
-    arguments = ["--length", "64", "--part-mb", "0.1", "--jobs", "1"]
-    converted(path, "--out", tmp_path / "whole", *arguments)
-    out = tmp_path / "killed"
-    killed = subprocess.Popen(
-        [sys.executable, TOOL, path, "--out", out, *arguments],
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not list(out.glob("part_?????")):
-        assert killed.poll() is None
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    done = {folder: folder.stat().st_mtime_ns for folder in out.glob("part_?????")}
-    assert 0 < len(done) < 12 and not (out / "index.json").exists()
-    converted(path, "--out", out, *arguments[:-2], "--jobs", "2")
-    assert shards(out) == shards(tmp_path / "whole")
-    assert all(folder.stat().st_mtime_ns == then for folder, then in done.items())
+# ---------------------------------------------------------------------- again
 
 
 def test_given_again_it_has_nothing_to_do(tmp_path: Path) -> None:

@@ -78,12 +78,12 @@ class Conversion:
 
 
 def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
-    """Write a part's shards; the folder is there once they all are.
+    """Write a part's shards, and the counts of what became of its documents.
 
     Args:
         conversion (Conversion): What is asked for.
         part (Part): Of the inputs.
-        folder (Path): Not there yet.
+        folder (Path): Where to; not there yet.
 
     Raises:
         click.ClickException: A line cannot be read.
@@ -108,10 +108,8 @@ def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
         else:
             columns = {"tokens": f"ndarray:{dtype}:{length}"}
             samples = packed((tokens for _, tokens in documents), length, dtype, counts)
-    beside = folder.with_suffix(".part")
-    shutil.rmtree(beside, ignore_errors=True)  # left by a kill
     with MDSWriter(
-        out=str(beside),
+        out=str(folder),
         columns=columns,
         compression=conversion.compression,
         hashes=["xxh64"],
@@ -119,8 +117,7 @@ def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
     ) as writer:
         for sample in samples:
             writer.write(sample)
-    write_json(beside / COUNTS, counts.as_dict())
-    beside.rename(folder)
+    write_json(folder / COUNTS, counts.as_dict())
 
 
 def _some_records(
