@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -62,6 +64,27 @@ def test_rows_are_what_lines_would_be(tmp_path: Path, kind: str) -> None:
             rows, expected = samples(out), samples(tmp_path / "lines")
             assert len(list(out.glob("part_?????"))) > 1
             assert [r["tokens"].tolist() for r in rows] == [r["tokens"].tolist() for r in expected]
+
+
+def test_groups_of_rows_are_decoded_once_where_a_part_holds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.parquet"
+    rows = [{"text": random.Random(i).randbytes(40).hex()} for i in range(1200)]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=90)
+    read: list[list[int]] = []
+    real = pq.ParquetFile.iter_batches
+
+    def counted(self: Any, *arguments: Any, row_groups: list[int], **others: Any) -> Any:
+        read.append(row_groups)
+        return real(self, *arguments, row_groups=row_groups, **others)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    arguments = ["--pad", "--part-mb", 0.03, "--jobs", 1]
+    converted(path, "--out", tmp_path / "out", *arguments)
+    assert read == [[i] for i in range(14)]
+    texts = [bytes(row["tokens"][:-1].tolist()).decode() for row in samples(tmp_path / "out")]
+    assert texts == [row["text"] for row in rows]
 
 
 def test_rows_with_a_class(tmp_path: Path) -> None:

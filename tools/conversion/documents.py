@@ -45,6 +45,29 @@ Piece = Span | Rows
 Part = tuple[Piece, ...]
 
 
+# Files that would be read as plain text, and are something else: what to do with them.
+_ROWS = "its rows would be read as plain text: convert it to .parquet or .jsonl"
+_PACKED = "it is compressed: unpack it, and give what is in it"
+_NO_TEXT = {
+    ".json": "give JSON lines (.jsonl), one object in each line",
+    **dict.fromkeys((".csv", ".tsv", ".xls", ".xlsx"), _ROWS),
+    **dict.fromkeys((".gz", ".tgz", ".zst", ".zip", ".bz2", ".xz", ".7z"), _PACKED),
+}
+
+
+def refuse_no_text(path: Path) -> None:
+    """Tell early, by its name, that a file is none that can be read; others tell once they are.
+
+    Args:
+        path (Path): A file, or a table.
+
+    Raises:
+        click.UsageError: It is not JSON lines, a table or plain text.
+    """
+    if path.is_file() and (advice := _NO_TEXT.get(path.suffix.lower())):
+        raise click.UsageError(f"{path}: {advice}")
+
+
 def is_lines(path: Path) -> bool:
     """Whether each line of a file is a document (JSON), not the whole of it."""
     return path.suffix.lower() in (".jsonl", ".ndjson")
@@ -74,26 +97,32 @@ def parts_of(
     Raises:
         click.ClickException: A table cannot be read.
     """
-    parts: list[Part] = []
+    parts: list[list[Piece]] = []
+    room = 0
     for path in paths:
         for piece in _pieces_of(path, part_bytes, cut_documents, keys):
-            if parts and size_of((*parts[-1], piece)) <= part_bytes:
-                parts[-1] = (*parts[-1], piece)
-            else:
-                parts.append((piece,))
-    return parts
+            if not parts or piece.size > room:
+                parts.append([])
+                room = part_bytes
+            parts[-1].append(piece)
+            room -= piece.size
+    return [tuple(part) for part in parts]
 
 
 def _pieces_of(
     path: Path, part_bytes: int, cut_documents: bool, keys: Sequence[str]
 ) -> Iterator[Piece]:
     if is_table(path):
-        whole: Piece = all_rows(path, keys)
-        step = max(1, part_bytes // whole.row_bytes)
+        for rows in all_rows(path, keys):
+            yield from _cut(rows, max(1, part_bytes // rows.row_bytes))
     else:
         whole = Span(path, 0, path.stat().st_size)
         step = part_bytes if cut_documents or is_lines(path) else max(whole.stop, 1)
-    for start in range(0, whole.stop, step):
+        yield from _cut(whole, step)
+
+
+def _cut(whole: Piece, step: int) -> Iterator[Piece]:
+    for start in range(whole.start, whole.stop, step):
         yield replace(whole, start=start, stop=min(start + step, whole.stop))
 
 
@@ -105,7 +134,7 @@ def records_of(piece: Piece, keys: Sequence[str]) -> Iterator[tuple[str, dict[st
         keys (Sequence[str]): Columns of a table that are read.
 
     Raises:
-        click.ClickException: A line is not UTF-8, or no JSON object.
+        click.ClickException: A line is no text in UTF-8, or no JSON object.
     """
     if isinstance(piece, Rows):
         for row, record in read_rows(piece, keys):
@@ -121,7 +150,7 @@ def lines_of(span: Span) -> Iterator[tuple[int, str]]:
     """The lines of a span, with their ends, and where in the file they begin.
 
     Raises:
-        click.ClickException: A line is not UTF-8.
+        click.ClickException: A line is no text in UTF-8.
     """
     with span.path.open("rb") as file:
         if span.start:
@@ -134,12 +163,14 @@ def lines_of(span: Span) -> Iterator[tuple[int, str]]:
 
 
 def _text(line: bytes, path: Path, at: int) -> str:
+    place = f"{path}, the line at byte {at}"
     try:
-        return line.decode()
+        text = line.decode()
     except UnicodeDecodeError as error:
-        raise click.ClickException(
-            f"{path}, the line at byte {at}: it is not UTF-8 ({error})"
-        ) from error
+        raise click.ClickException(f"{place}: it is not UTF-8 ({error})") from error
+    if "\0" in text:  # of archives and arrays, where they happen to be UTF-8
+        raise click.ClickException(f"{place}: it is no text (there is a byte 0 in it)")
+    return text
 
 
 def _object(line: str, place: str) -> dict[str, Any]:
