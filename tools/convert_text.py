@@ -35,7 +35,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-from conversion.documents import Part, has_keys, parts_of, size_of
+from conversion.documents import Part, has_keys, parts_of, refuse_no_text, size_of
 from conversion.sequences import Counts
 from conversion.shards import (
     COUNTS,
@@ -86,6 +86,8 @@ def main(
     **asked: Any,
 ) -> None:
     """Convert, and tell what became of the documents."""
+    for path in inputs:
+        refuse_no_text(path)
     inputs = tuple(split_of(path, split) for path in inputs)
     conversion = Conversion(shard_bytes=int(shard_mb * 2**20), **asked)
     if conversion.prompt_key is not None and conversion.response_key is None:
@@ -100,9 +102,6 @@ def main(
         )
     if len({path.resolve() for path in inputs}) < len(inputs):
         raise click.UsageError("an input is given twice")
-    for path in inputs:
-        if path.suffix.lower() == ".json":
-            raise click.UsageError(f"{path}: give JSON lines (.jsonl), one object in each line")
     if conversion.compression is not None and not is_compression(conversion.compression):
         raise click.UsageError(
             f"--compression {conversion.compression!r} is not one of {sorted(get_compressions())}"

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import cProfile
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conversion.documents import parts_of
 from conversions import END, convert, converted, lines_file, samples, shards
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -136,6 +139,35 @@ def test_a_tokenizer_of_ones_own(tmp_path: Path, saved_as: str) -> None:
         *(path, "--out", tmp_path / "no", "--tokenizer", place, "--end-token", "<none>")
     )
     assert "has not the token '<none>': name one of its own with --end-token" in result.output
+
+
+def test_ids_that_stand_for_no_token_count(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 900, "</s>": 3}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(
+        str(tmp_path / "folder")
+    )
+    path = lines_file(tmp_path / "a.jsonl", [{"text": "a b"}])
+    for name in ("tokenizer.json", "folder"):
+        out = tmp_path / f"out_{name}"
+        told = converted(path, "--out", out, "--tokenizer", tmp_path / name, "--pad")
+        assert told["vocabulary"] == 901 and samples(out)[0]["tokens"].tolist() == [0, 900, 3]
+        assert TokenSequences(local=str(out), length=8, batch_size=1).vocabulary == 901
+
+
+def test_many_small_files_take_no_longer_each(tmp_path: Path) -> None:
+    paths = [tmp_path / str(i) for i in range(2000)]
+    for path in paths:
+        path.write_text("a")
+
+    def calls(files: list[Path]) -> int:
+        profile = cProfile.Profile()
+        parts = profile.runcall(parts_of, files, 10**6, True, ["text"])
+        assert sum(map(len, parts)) == len(files)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(paths) < 2.1 * calls(paths[:1000])
 
 
 def test_small_files_are_packed_together(tmp_path: Path) -> None:
@@ -286,9 +318,40 @@ def test_bad_arguments_are_told(tmp_path: Path, arguments: list[str], message: s
 
 
 def test_inputs_that_are_refused(tmp_path: Path) -> None:
-    path = topics_file(tmp_path / "a.json")
-    assert "give JSON lines" in convert(path, "--out", tmp_path / "out").output
+    path = topics_file(tmp_path / "a.jsonl")
     assert "given twice" in convert(path, path, "--out", tmp_path / "out").output
+
+
+@pytest.mark.parametrize("options", [[], ["--label-key", "label"]])
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.json", "give JSON lines (.jsonl)"),
+        ("a.CSV", "convert it to .parquet or .jsonl"),
+        ("a.tsv", "convert it to .parquet or .jsonl"),
+        ("a.jsonl.gz", "unpack it, and give what is in it"),
+        ("a.txt.zst", "unpack it, and give what is in it"),
+        ("a.zip", "unpack it, and give what is in it"),
+    ],
+)
+def test_files_that_are_no_text_are_refused_by_name(
+    tmp_path: Path, name: str, advice: str, options: list[str]
+) -> None:
+    path = topics_file(tmp_path / name)
+    result = convert(path, "--out", tmp_path / "out", *options)
+    told = " ".join(result.output.split())
+    assert result.exit_code == 2 and f"{name}: " in told and advice in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["array.npy", "noname"])
+def test_other_files_that_are_no_text_are_told_where(tmp_path: Path, name: str) -> None:
+    with tarfile.open(tmp_path / name, "w") as archive:  # which happens to be UTF-8
+        archive.add(topics_file(tmp_path / "a.jsonl"), "a.jsonl")
+    result = convert(tmp_path / name, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    told = " ".join(result.output.split())
+    assert f"{name}, the line at byte 0: it is no text" in told
 
 
 def test_responses_come_from_lines_of_json(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,7 +25,7 @@ class Vocabulary:
     """A tokenizer.
 
     Attributes:
-        size (int): Ids are below this.
+        size (int): Ids are below this; more than there are tokens, if some ids stand for none.
         end (int): Id of the token that ends a document.
         start (int): Id of the token that begins a text with a class, of which BERT's classifier
             makes its features; where there is none for this, the one that ends a document.
@@ -90,7 +91,7 @@ def _of_file(path: Path, end_token: str | None) -> Vocabulary:
 
     start = tokenizer.token_to_id(_START)
     return Vocabulary(
-        tokenizer.get_vocab_size(),
+        _size(tokenizer),
         ends[0],
         ends[0] if start is None else start,
         encode,
@@ -118,7 +119,12 @@ def _of_folder(path: Path, end_token: str | None) -> Vocabulary:
     # Not the model's weights, which often are beside it.
     files = sorted({file for pattern in _FILES for file in path.glob(pattern)})
     start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else end
-    return Vocabulary(len(tokenizer), int(end), int(start), encode, _digest(files))
+    return Vocabulary(_size(tokenizer), int(end), int(start), encode, _digest(files))
+
+
+def _size(tokenizer: Any) -> int:
+    """Not the number of tokens: a model's embedding has a row for each id, given away or not."""
+    return 1 + max(tokenizer.get_vocab().values())
 
 
 def _no_end(path: Path, end_token: str | None) -> click.ClickException:
