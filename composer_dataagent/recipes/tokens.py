@@ -33,6 +33,7 @@ class Tokens(StreamingDataset):
 
     Attributes:
         vocabulary (int | None): Token ids are below this; None where the shards do not tell.
+        classes (int | None): Likewise of classes.
 
     Raises:
         ValueError: ``length`` is below 2, or ``pad_id`` below 0, or packed sequences are longer
@@ -46,8 +47,10 @@ class Tokens(StreamingDataset):
         self.num_tokens = length  # `length` is streaming's own: how many samples there are
         self.pad_id = pad_id
         facts = [_facts(stream) for stream in self.streams]
-        sizes = [fact["vocabulary"] for fact in facts if "vocabulary" in fact]
-        self.vocabulary: int | None = max(sizes, default=None)
+        self.vocabulary, self.classes = (
+            max((fact[name] for fact in facts if name in fact), default=None)
+            for name in ("vocabulary", "classes")
+        )
         if (packed := max(map(_packed_length, self.shards), default=0)) > length:
             raise ValueError(
                 f"length={length} would cut the shards' sequences of {packed} tokens: give "
@@ -101,7 +104,7 @@ class SequenceClassification(Tokens):
 
 
 def check_tokens(key: str, dataset: Any, model: nn.Module) -> None:
-    """Refuse tokens that a model has no embedding for; torch would say `index out of range`.
+    """Refuse tokens and classes that a model has no row for; torch would say `out of range`.
 
     Args:
         key (str): Where the dataset stands in the recipe, for messages.
@@ -109,7 +112,7 @@ def check_tokens(key: str, dataset: Any, model: nn.Module) -> None:
         model (nn.Module): Any model; only those of Hugging Face are.
 
     Raises:
-        RecipeError: The model's vocabulary or its number of positions is too small.
+        RecipeError: The model's vocabulary, positions or classes are too few.
     """
     config = getattr(huggingface_model(model), "config", None)
     if config is None or not isinstance(dataset, Tokens):
@@ -131,6 +134,13 @@ def check_tokens(key: str, dataset: Any, model: nn.Module) -> None:
         raise RecipeError(
             f"{key}.length={dataset.num_tokens} is more than the model's {positions} positions: "
             f"give at most {positions}, or a model of more"
+        )
+    labels = getattr(config, "num_labels", None)
+    classified = isinstance(dataset, SequenceClassification) and dataset.classes is not None
+    if classified and labels is not None and dataset.classes > labels:
+        raise RecipeError(
+            f"{key} has {dataset.classes} classes, and the model {labels}: give a model of "
+            f"num_classes={dataset.classes}"
         )
 
 

@@ -131,7 +131,8 @@ def data(tmp_path: Path) -> Callable[..., str]:
 
     def make(*options: object) -> str:
         path, out = tmp_path / "topics.jsonl", tmp_path / "data"
-        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts()["eval"][:3]))
+        rows = [{"text": text, "label": i} for i, text in enumerate(texts()["eval"][:3])]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         given = [str(path), "--out", str(out), *map(str, options)]
         result = CliRunner().invoke(convert_text, given)
         assert result.exit_code == 0, result.output
@@ -208,6 +209,22 @@ def test_tokens_that_the_model_has_nothing_for_are_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         build_trainer(recipe_of(data("--length", 32), tmp_path, *overrides))
+
+
+def test_classes_that_the_model_has_nothing_for_are_refused(
+    data: Callable[..., str], tmp_path: Path
+) -> None:
+    local = data("--length", 32, "--label-key", "label")
+    overrides = [
+        f"run_dir={tmp_path / 'run'}",
+        f"train_loader.dataset.local={local}",
+        "~eval_loader",
+        "model.num_classes=2",
+    ]
+    recipe = load_recipe(RECIPE.with_name("bert_classifier.yaml"), overrides)
+    message = "train_loader.dataset has 3 classes, and the model 2: give a model of num_classes=3"
+    with pytest.raises(RecipeError, match=message):
+        build_trainer(recipe)
 
 
 def test_that_documents_are_cut_is_said(
