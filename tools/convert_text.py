@@ -17,6 +17,8 @@ token that ends it, and are cut into sequences of --length tokens; what is left 
 of inputs is dropped. --pad makes a sequence of each document instead. With --response-key a
 sequence is a prompt and a response, and training is on the response only. With --label-key a
 sequence has a class, a whole number from 0, and begins with the tokenizer's token for this ([CLS]).
+A document that has no token to learn (it is empty, or its prompt fills --length) is dropped, and
+counted.
 
 Stopped, it goes on where it was when the same command is given again: what was done is kept, part
 by part. In a recipe, the data are {name: token_sequences, local: data/corpus, length: 512}; with
@@ -36,10 +38,9 @@ from typing import Any
 
 import click
 from conversion.documents import Part, has_keys, parts_of, refuse_no_text, size_of
-from conversion.sequences import Counts
 from conversion.shards import (
-    COUNTS,
     Conversion,
+    counts_of,
     folder_of,
     merge,
     vocabulary_of,
@@ -53,6 +54,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from streaming.base.compression import get_compressions, is_compression
 
+# Of what is kept beside the shards. Another one cannot be taken up.
+FORMAT = 2
 SETTINGS, LOCK, BESIDE = "conversion.json", ".lock", "writing_"
 
 
@@ -116,17 +119,18 @@ def main(
         _take_up(out, _settings(conversion, vocabulary, inputs, part_mb))
         for left in out.glob(f"{BESIDE}*"):  # by a kill
             shutil.rmtree(left, ignore_errors=True)
-        whole = all(folder_of(out, i).exists() for i in range(len(parts)))
-        if not (whole and (out / "index.json").exists()):
+        parts_there = all(folder_of(out, i).exists() for i in range(len(parts)))
+        whole = parts_there and (out / "index.json").exists()
+        if not whole:
             (out / "index.json").unlink(missing_ok=True)
             _convert(conversion, parts, out, jobs)
-            merge(out, len(parts), {"vocabulary": vocabulary.size, "length": conversion.length})
-    total = sum(
-        (Counts(**json.loads((folder_of(out, i) / COUNTS).read_text())) for i in range(len(parts))),
-        Counts(),
-    )
+        total = counts_of(out, len(parts))
+        if not whole:
+            about = {"vocabulary": vocabulary.size, "length": conversion.length}
+            about |= {"classes": total.classes} if total.of_class else {}
+            merge(out, len(parts), total, about)
     for name, count in total.as_dict().items():
-        click.echo(f"{name.replace('_', ' '):18} {count:15,}")
+        click.echo(f"{name.replace('_', ' '):19} {count:15,}")
     left = total.tokens - total.tokens_written
     if not conversion.one_each and left > 0.01 * total.tokens:
         click.echo(
@@ -142,6 +146,7 @@ def _settings(
 ) -> dict[str, Any]:
     """All that the shards depend on."""
     return {
+        "format": FORMAT,
         **vars(conversion),
         "tokenizer_digest": vocabulary.digest,
         "end": vocabulary.end,

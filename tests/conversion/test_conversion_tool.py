@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import cProfile
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -19,7 +20,7 @@ from write_topics import texts
 
 from composer_dataagent.recipes import RecipeError
 from composer_dataagent.recipes.data import DATASETS
-from composer_dataagent.recipes.tokens import TokenSequences
+from composer_dataagent.recipes.tokens import SequenceClassification, TokenSequences
 
 TOPICS = texts()["eval"]
 
@@ -71,8 +72,9 @@ def test_padded_documents_are_a_sequence_each(tmp_path: Path) -> None:
     path = lines_file(tmp_path / "a.jsonl", [{"body": text} for text in told_texts])
     told = converted(path, "--out", tmp_path / "out", "--pad", "--length", 12, "--text-key", "body")
     rows = [row["tokens"].tolist() for row in samples(tmp_path / "out")]
-    assert rows == [[*b"short", END], [*b"a text that "], [END]]
-    assert told["documents_cut"] == 1 and told["tokens_written"] == 6 + 12 + 1
+    assert rows == [[*b"short", END], [*b"a text that "]]
+    assert told["documents_cut"] == 1 and told["tokens_written"] == 6 + 12
+    assert (told["dropped_empty"], told["dropped_long_prompt"]) == (1, 0)
 
 
 def test_a_response_is_learned_and_its_prompt_is_not(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_response_is_learned_and_its_prompt_is_not(tmp_path: Path) -> None:
         *("--out", tmp_path / "out", "--length", 16),
         *("--prompt-key", "q", "--response-key", "a"),
     )
-    assert (told["samples"], told["documents_dropped"]) == (2, 1)
+    assert (told["samples"], told["dropped_empty"], told["dropped_long_prompt"]) == (2, 0, 1)
     dataset = TokenSequences(local=str(tmp_path / "out"), length=16, batch_size=1, shuffle=False)
     first, second = dataset[0], dataset[1]
     answer = [*b"That.", END]
@@ -96,6 +98,53 @@ def test_a_response_is_learned_and_its_prompt_is_not(tmp_path: Path) -> None:
     assert second["labels"].tolist() == [*b"Without.", END] + [-100] * 7
     dataset = TokenSequences(local=str(tmp_path / "out"), length=8, pad_id=9, batch_size=1)
     assert dataset[0]["labels"].tolist() == [-100] * 5 + answer[:3]
+
+
+def test_each_sequence_has_a_token_to_learn(tmp_path: Path) -> None:
+    rows = [{"q": q, "a": a} for q in ("", "Q", "Q" * 7, "Q" * 8, "Q" * 9) for a in ("", "A")]
+    path = lines_file(tmp_path / "a.jsonl", rows)
+    result = convert(
+        *(path, "--out", tmp_path / "out", "--length", 8),
+        *("--prompt-key", "q", "--response-key", "a"),
+    )
+    told = json.loads(result.stdout.splitlines()[-1])
+    assert (told["samples"], told["dropped_empty"], told["dropped_long_prompt"]) == (5, 1, 4)
+    assert "dropped empty " in result.stdout and "dropped long prompt " in result.stdout
+    dataset = TokenSequences(local=str(tmp_path / "out"), length=8, batch_size=1)
+    for i in range(5):  # of the first token nothing tells what it will be
+        assert (dataset[i]["labels"][1:] >= 0).any()
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "message"),
+    [
+        ({"q": "Q" * 9, "a": "A"}, ["--prompt-key", "q", "--response-key", "a"], "larger --length"),
+        ({"text": ""}, ["--pad"], "there is no text in the inputs"),
+    ],
+)
+def test_why_nothing_is_written_is_told(
+    tmp_path: Path, row: dict[str, str], options: list[str], message: str
+) -> None:
+    path = lines_file(tmp_path / "a.jsonl", [row])
+    result = convert(path, "--out", tmp_path / "out", "--length", 8, *options)
+    assert result.exit_code == 1 and message in " ".join(result.output.split())
+    assert not list((tmp_path / "out").glob("part_*"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"), [([0, 1, 1, 2, 2, 2, 0], (3, 2, 3)), ([0, 0, 2], (3, 0, 2))]
+)
+def test_classes_are_counted(
+    tmp_path: Path, labels: list[int], classes: tuple[int, int, int]
+) -> None:
+    path = lines_file(tmp_path / "a.jsonl", [{"text": "a", "label": label} for label in labels])
+    arguments = ["--label-key", "label", "--part-mb", 0.001, "--jobs", 1]
+    result = convert(path, "--out", tmp_path / "out", *arguments)
+    told = json.loads(result.stdout.splitlines()[-1])
+    assert (told["classes"], told["smallest_class"], told["largest_class"]) == classes
+    assert "smallest class" in result.stdout
+    dataset = SequenceClassification(local=str(tmp_path / "out"), length=8, batch_size=1)
+    assert dataset.classes == 3
 
 
 def test_packed_sequences_are_learned_whole(tmp_path: Path) -> None:
@@ -260,6 +309,17 @@ def test_damaged_settings_are_told(tmp_path: Path) -> None:
     (tmp_path / "out" / "conversion.json").write_text("{")
     result = convert(path, "--out", tmp_path / "out")
     assert result.exit_code == 1 and "conversion.json is damaged" in result.output
+
+
+def test_what_another_version_began_is_not_taken_up(tmp_path: Path) -> None:
+    path = topics_file(tmp_path / "a.jsonl")
+    converted(path, "--out", tmp_path / "out")
+    kept = tmp_path / "out" / "conversion.json"
+    kept.write_text(kept.read_text().replace('"format": 2', '"format": 1'))
+    result = convert(path, "--out", tmp_path / "out")
+    assert "was begun with format=1, and now it is 2: give another" in " ".join(
+        result.output.split()
+    )
 
 
 def test_after_an_error_its_advice_can_be_followed(tmp_path: Path) -> None:

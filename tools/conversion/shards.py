@@ -117,7 +117,7 @@ def convert_part(conversion: Conversion, part: Part, folder: Path) -> None:
     ) as writer:
         for sample in samples:
             writer.write(sample)
-    write_json(folder / COUNTS, counts.as_dict())
+    counts.save(folder / COUNTS)
 
 
 def _some_records(
@@ -168,7 +168,17 @@ def _documents(
         yield [], end
 
 
-def merge(out: Path, parts: int, about: Mapping[str, int]) -> None:
+def counts_of(out: Path, parts: int) -> Counts:
+    """What became of the documents of all parts.
+
+    Args:
+        out (Path): The folder that has the parts.
+        parts (int): How many.
+    """
+    return sum((Counts.load(folder_of(out, i) / COUNTS) for i in range(parts)), Counts())
+
+
+def merge(out: Path, parts: int, counts: Counts, about: Mapping[str, int]) -> None:
     """One index over all parts, in the order of the inputs.
 
     As ``streaming.base.util.merge_index`` does, which leaves files open.
@@ -176,6 +186,7 @@ def merge(out: Path, parts: int, about: Mapping[str, int]) -> None:
     Args:
         out (Path): The folder that has the parts.
         parts (int): How many.
+        counts (Counts): Of all parts.
         about (Mapping[str, int]): What the index tells of the tokens, for whoever reads them.
 
     Raises:
@@ -193,10 +204,16 @@ def merge(out: Path, parts: int, about: Mapping[str, int]) -> None:
     if not merged:
         for i in range(parts):
             shutil.rmtree(folder_of(out, i))
-        raise click.ClickException(
-            "there is not one whole sequence in the inputs: give a smaller --length, or --pad"
-        )
+        raise click.ClickException(_why_none(counts))
     write_json(out / "index.json", {"version": 2, "shards": merged, "tokens": about})
+
+
+def _why_none(counts: Counts) -> str:
+    if counts.dropped_long_prompt:
+        return "no prompt leaves room for its response: give a larger --length"
+    if counts.dropped_empty == counts.documents:
+        return "there is no text in the inputs"
+    return "there is not one whole sequence in the inputs: give a smaller --length, or --pad"
 
 
 def folder_of(out: Path, part: int) -> Path:
