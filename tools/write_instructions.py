@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import sys
 import sysconfig
 import tokenize
@@ -27,8 +26,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import track
-
-from composer_dataagent.report.atomic import write_atomically
+from train_eval_files import overwrite_option, refuse_to_replace, write_split
 
 # Programs and tests that come with the library, and texts and grammars of other tools.
 NO_LIBRARY = {"idlelib", "lib2to3", "pydoc_data", "test", "tests", "turtledemo", "antigravity"}
@@ -120,18 +118,13 @@ def splits(library: Path | None = None) -> dict[str, list[tuple[str, str]]]:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of a standard library. Default: this Python's.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@overwrite_option
 def main(out: Path, library: Path | None, overwrite: bool) -> None:
     """Write both files."""
-    for path in (out / "eval.jsonl", out / "train.jsonl"):
-        if path.exists() and not overwrite:
-            raise click.ClickException(f"{path} is there: give another --out, or --overwrite")
-    chosen = splits(library)
-    out.mkdir(parents=True, exist_ok=True)
-    for split, pairs in chosen.items():
-        path = out / f"{split}.jsonl"
-        lines = [json.dumps({"prompt": prompt, "response": text}) for prompt, text in pairs]
-        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+    refuse_to_replace(out, overwrite)
+    for split, pairs in splits(library).items():
+        rows = ({"prompt": prompt, "response": text} for prompt, text in pairs)
+        path = write_split(out, split, rows)
         characters = sum(len(prompt) + len(text) for prompt, text in pairs)
         click.echo(f"{path}: {len(pairs):,} pairs, {characters:,} characters")
 

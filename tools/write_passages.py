@@ -11,28 +11,26 @@ evaluate on (eval.jsonl). They depend on the versions that are installed.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 from comparison.passages import PACKAGES, draw_passages
 from comparison.sources import TEXT_EVAL, TEXT_TRAIN
-
-from composer_dataagent.report.atomic import write_atomically
+from train_eval_files import overwrite_option, refuse_to_replace, write_split
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--train", default=TEXT_TRAIN, type=click.IntRange(1), help="Of each package.")
 @click.option("--evaluate", default=TEXT_EVAL, type=click.IntRange(1), help="Of each package.")
-def main(out: Path, train: int, evaluate: int) -> None:
+@overwrite_option
+def main(out: Path, train: int, evaluate: int, overwrite: bool) -> None:
     """Write both files."""
-    out.mkdir(parents=True, exist_ok=True)
+    refuse_to_replace(out, overwrite)
     drawn = zip(("train", "eval"), draw_passages(PACKAGES, train, evaluate), strict=True)
     for split, passages in drawn:
-        path = out / f"{split}.jsonl"
-        lines = [json.dumps({"text": text, "label": label}) for text, label in passages]
-        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+        rows = ({"text": text, "label": label} for text, label in passages)
+        path = write_split(out, split, rows)
         click.echo(f"{path}: {len(passages):,} passages of {len(PACKAGES)} packages")
 
 

@@ -11,11 +11,11 @@ on the version of Python.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from pydoc_data import topics
 
 import click
+from train_eval_files import overwrite_option, refuse_to_replace, write_split
 
 
 def texts() -> dict[str, list[str]]:
@@ -29,12 +29,12 @@ def texts() -> dict[str, list[str]]:
 
 @click.command(help=__doc__, context_settings={"show_default": True})
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-def main(out: Path) -> None:
+@overwrite_option
+def main(out: Path, overwrite: bool) -> None:
     """Write both files."""
-    out.mkdir(parents=True, exist_ok=True)
+    refuse_to_replace(out, overwrite)
     for split, of_split in texts().items():
-        path = out / f"{split}.jsonl"
-        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in of_split))
+        path = write_split(out, split, ({"text": text} for text in of_split))
         click.echo(f"{path}: {len(of_split)} texts, {sum(map(len, of_split)):,} characters")
 
 
