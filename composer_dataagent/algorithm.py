@@ -476,11 +476,18 @@ class DataAgent(Algorithm):
             return
         most, least = choose_samples(self._ledger_columns())
         try:
-            samples = {i: self._attachment.raw_sample(i) for i in [*most, *least]}
+            samples = {i: self._to_show(i) for i in [*most, *least]}
             self._journal.write_samples(samples)
         except Exception:
             # The training is done and saved: a picture is not worth an error now.
             log.warning("The report has no samples to show, for they cannot be read", exc_info=True)
+
+    def _to_show(self, sample_id: int) -> dict[str, Any]:
+        """A sample's columns, and its text, if its dataset can tell it (of tokens, say)."""
+        assert self._attachment is not None
+        columns = self._attachment.raw_sample(sample_id)
+        text_of = getattr(self._attachment.dataset, "text_of", None)
+        return columns if text_of is None else {"text": text_of(columns), **columns}
 
     _HANDLERS: ClassVar[Mapping[Event, Callable[..., None]]] = {
         Event.INIT: _init,

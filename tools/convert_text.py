@@ -116,7 +116,7 @@ def main(
         if not (whole and (out / "index.json").exists()):
             (out / "index.json").unlink(missing_ok=True)
             _convert(conversion, parts, out, jobs)
-            merge(out, len(parts), {"vocabulary": vocabulary.size, "length": conversion.length})
+            merge(out, len(parts), _about(conversion, vocabulary))
     total = sum(
         (Counts(**json.loads((folder_of(out, i) / COUNTS).read_text())) for i in range(len(parts))),
         Counts(),
@@ -131,6 +131,17 @@ def main(
             err=True,
         )
     click.echo(json.dumps({"out": str(out), "vocabulary": vocabulary.size, **total.as_dict()}))
+
+
+def _about(conversion: Conversion, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What the index tells of the tokens."""
+    name = conversion.tokenizer
+    return {
+        "vocabulary": vocabulary.size,
+        "length": conversion.length,
+        # Wherever the data are read from.
+        "tokenizer": name if name == "bytes" else str(Path(name).resolve()),
+    }
 
 
 def _settings(

@@ -171,7 +171,7 @@ def _documents(
         yield [], end
 
 
-def merge(out: Path, parts: int, about: Mapping[str, int]) -> None:
+def merge(out: Path, parts: int, about: Mapping[str, Any]) -> None:
     """One index over all parts, in the order of the inputs.
 
     As ``streaming.base.util.merge_index`` does, which leaves files open.
