@@ -46,12 +46,12 @@ from conversion.shards import (
 )
 from conversion.tables import split_of
 from conversion.vocabulary import Vocabulary
-from folder_lock import held
+from folder_lock import LOCK, held
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from streaming.base.compression import get_compressions, is_compression
 
-SETTINGS, LOCK = "conversion.json", ".lock"
+SETTINGS = "conversion.json"
 
 
 @click.command(help=__doc__, context_settings={"show_default": True, "max_content_width": 100})
@@ -110,7 +110,7 @@ def main(
     if not parts:
         raise click.UsageError("the inputs are empty")
     out.mkdir(parents=True, exist_ok=True)
-    with held(out / LOCK, f"another conversion writes to {out}: wait for it"):
+    with held(out, f"another conversion writes to {out}: wait for it"):
         _take_up(out, _settings(conversion, vocabulary, inputs, part_mb))
         whole = all(folder_of(out, i).exists() for i in range(len(parts)))
         if not (whole and (out / "index.json").exists()):
