@@ -254,6 +254,12 @@ def test_tokens_that_the_model_has_nothing_for_are_refused(
         build_trainer(recipe_of(data("--length", 32), tmp_path, *overrides))
 
 
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "LabelSmoothing"])
+def test_what_mixes_images_is_refused(data: Callable[..., str], tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"algorithms\.{name} takes .*: leave it out"):
+        build_trainer(recipe_of(data("--length", 32), tmp_path, f"algorithms.{name}={{}}"))
+
+
 def test_that_documents_are_cut_is_said(
     data: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
