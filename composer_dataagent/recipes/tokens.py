@@ -14,7 +14,7 @@ from streaming import Stream, StreamingDataset
 from streaming.base.format import get_index_basename
 from torch import Tensor, nn
 
-from composer_dataagent.recipes.errors import RecipeError, at_least
+from composer_dataagent.recipes.errors import RecipeError, at_least, need_columns
 from composer_dataagent.recipes.excerpts import decoder_of
 from composer_dataagent.signals.huggingface import huggingface_model
 
@@ -104,7 +104,14 @@ class SequenceClassification(Tokens):
 
     A sample is ``{"input_ids", "attention_mask", "labels"}``: int64 ``[length]`` twice, and the
     class label, an integer.
+
+    Raises:
+        ValueError: The shards have no classes.
     """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        need_columns(self.shards, label="label")
 
     def get_item(self, sample_id: int, retry: int = 7) -> dict[str, Any]:
         """The sample as the model wants it."""

@@ -27,6 +27,8 @@ from transformers import PreTrainedTokenizerFast
 from write_topics import texts
 
 from composer_dataagent.recipes import RecipeError, build_trainer, load_recipe, train
+from composer_dataagent.recipes.config import LoaderConfig
+from composer_dataagent.recipes.data import build_loader
 from composer_dataagent.recipes.demo import RECIPE
 from composer_dataagent.recipes.models import MODELS
 from composer_dataagent.recipes.tokens import TokenSequences
@@ -258,6 +260,15 @@ def test_tokens_that_the_model_has_nothing_for_are_refused(
 def test_what_mixes_images_is_refused(data: Callable[..., str], tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match=rf"algorithms\.{name} takes .*: leave it out"):
         build_trainer(recipe_of(data("--length", 32), tmp_path, f"algorithms.{name}={{}}"))
+
+
+@pytest.mark.parametrize("name", ["sequence_classification", "text_classification"])
+def test_data_without_classes_are_refused(data: Callable[..., str], name: str) -> None:
+    there = {"local": data("--length", 32), "length": 32}
+    more = {"text": "tokens"} if name == "text_classification" else {}
+    config = LoaderConfig(dataset={"name": name, **there, **more}, batch_size=1)
+    with pytest.raises(RecipeError, match="label='label' is no column of the shards, which have"):
+        build_loader("train_loader", config, train=True, seed=1)
 
 
 def test_that_documents_are_cut_is_said(
