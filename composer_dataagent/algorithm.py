@@ -462,7 +462,8 @@ class DataAgent(Algorithm):
             if visits is not None:
                 visits = self._judge.sound(visits)
                 self._record(visits, self._judge.agreement(visits), None, None)
-            self._journal.open_row(self._describe_round(state))
+            part = self._times.sample_in_round(state) / len(self._selected.ids)
+            self._journal.open_row(self._describe_round(state, min(part, 1.0)))
             self._journal.write(self._ledger_columns())
         if self._randomness is not None:
             self._randomness.end()
@@ -475,11 +476,18 @@ class DataAgent(Algorithm):
             return
         most, least = choose_samples(self._ledger_columns())
         try:
-            samples = {i: self._attachment.raw_sample(i) for i in [*most, *least]}
+            samples = {i: self._to_show(i) for i in [*most, *least]}
             self._journal.write_samples(samples)
         except Exception:
             # The training is done and saved: a picture is not worth an error now.
             log.warning("The report has no samples to show, for they cannot be read", exc_info=True)
+
+    def _to_show(self, sample_id: int) -> dict[str, Any]:
+        """A sample's columns, and its text, if its dataset can tell it (of tokens, say)."""
+        assert self._attachment is not None
+        columns = self._attachment.raw_sample(sample_id)
+        text_of = getattr(self._attachment.dataset, "text_of", None)
+        return columns if text_of is None else {"text": text_of(columns), **columns}
 
     _HANDLERS: ClassVar[Mapping[Event, Callable[..., None]]] = {
         Event.INIT: _init,
@@ -652,7 +660,7 @@ class DataAgent(Algorithm):
             "trainer_seed": int(state.rank_zero_seed),
             "settings": self.plain_settings(),
             "num_samples": self.num_samples,
-            "num_epochs": None if epochs is None else epochs * self._times.per_epoch,
+            "num_epochs": epochs,
             "class_names": self.class_names,
             "version": __version__,
         }
@@ -894,9 +902,14 @@ class DataAgent(Algorithm):
             f"selection for streaming epoch {record.epoch}", lambda: record.digest
         )
 
-    def _describe_round(self, state: State) -> dict[str, Any]:
-        """The facts of the round (or epoch) that just ended, for loggers, history and report."""
-        epoch, per_epoch = self._times.number, self._times.per_epoch
+    def _describe_round(self, state: State, part: float = 1.0) -> dict[str, Any]:
+        """The facts of the round (or epoch) that just ended, for loggers, history and report.
+
+        Args:
+            state (State): Composer's.
+            part (float): How much of it was trained. Default: all.
+        """
+        epoch, epochs = self._times.number, self._times.epochs_done(part)
         facts = self._journal.facts
         means = facts.means(self._ranks.all_reduce_sum)
         label = self.ledger.label
@@ -906,8 +919,14 @@ class DataAgent(Algorithm):
         total = np.bincount(label[known], minlength=classes)
         samples = int(state.timestamp.sample)
         # Of language models no label is known: there is nothing to say about trust in them.
-        trust, plausibility = (
-            (self.ledger.label_trust, self.ledger.label_plausibility) if classes else (None, None)
+        trust, plausibility, flagged = (
+            (
+                self.ledger.label_trust,
+                self.ledger.label_plausibility,
+                int(self.ledger.flagged.sum()),
+            )
+            if classes
+            else (None, None, None)
         )
         empty = int(means.get("without_targets", 0))
         if empty and not self._told_of_empty and collectives.rank() == 0:
@@ -922,13 +941,14 @@ class DataAgent(Algorithm):
         self._nonfinite.end_epoch(nonfinite if collectives.rank() == 0 else 0, epoch)
         return {
             "epoch": epoch,
+            "epochs": epochs,
             "streaming_epoch": self._streaming_epoch,
             "selector": self.selector.name,
-            "ratio": len(self._selected.ids) * per_epoch / self.num_samples,
+            "ratio": len(self._selected.ids) / self._times.count,
             "selected": len(self._selected.ids),
             "looked": self._looked,
             "samples_seen": samples,
-            "share_of_full": samples * per_epoch / ((epoch + 1) * self.num_samples),
+            "share_of_full": samples / (epochs * self.num_samples),
             "batches": int(state.timestamp.batch),
             "learning_rate": float(state.optimizers[0].param_groups[0]["lr"]),
             "mean_loss": means.get("loss"),
@@ -944,7 +964,7 @@ class DataAgent(Algorithm):
                 if self._judge.learner is None
                 else round(means.get("updates", 0) / collectives.world_size())
             ),
-            "flagged": int(self.ledger.flagged.sum()),
+            "flagged": flagged,
             "label_trust": trust,
             "label_plausibility": plausibility,
             "target": self._judge.target,

@@ -41,8 +41,10 @@ def main() -> None:
 def train(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Train from a YAML recipe.
 
-    KEY=VALUE replaces a value of the recipe and ~KEY leaves a key out; dots reach into sections. A
-    run that was killed goes on from its last checkpoint when the same command is given again.
+    KEY=VALUE replaces a value of the recipe, or adds one; of a section, KEY={...} replaces only
+    what it names. ~KEY leaves a key out: give it before to replace a whole section. Dots reach into
+    sections. A run that was killed goes on from its last checkpoint when the same command is given
+    again.
 
     \b
     Examples:

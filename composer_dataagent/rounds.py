@@ -119,6 +119,10 @@ class Timetable:
         """How many samples the round chooses from."""
         return self._counts[self.at]
 
+    def epochs_done(self, part: float) -> float:
+        """How many epochs are over once ``part`` of the running round is."""
+        return self.epoch + (self.part.start + part * self.count) / self._parts[-1].stop
+
     def name(self, number: int | None = None) -> str:
         """As messages say it; default: the running one."""
         kind = "epoch" if self.per_epoch == 1 else "round"

@@ -18,8 +18,12 @@ line of JSON.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import math
 import multiprocessing
+import os
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -31,7 +35,7 @@ from comparison.conditions import CONDITIONS
 from comparison.methods import METHODS
 from comparison.options import Names, Ratios
 from comparison.picture import draw
-from comparison.rows import KEY, append_row, read_rows
+from comparison.rows import KEY, append_row, is_made, read_rows
 from comparison.runs import Job, fingerprint, jobs_of, plan, run_job
 from comparison.shards import is_prepared, prepare
 from comparison.sources import FASHION_FOLDER, SOURCES
@@ -137,9 +141,10 @@ def main(
         busy = (
             f"another compare.py works in {folder}: wait for it, or give another --folder and --out"
         )
-        with held(folder / "lock", busy):
-            prepare_all(todo, folder, fashion)
+        with held(folder, busy):
+            prepared = prepare_all(todo, folder, fashion)
             if only_prepare:
+                click.echo(f"{prepared} data sets are in {folder / 'data'}")
                 return
             left = missing(todo, out, folder)
             click.echo(f"{len(todo) - len(left)} of {len(todo)} runs are in {out}", err=True)
@@ -153,19 +158,21 @@ def main(
     if not rows:
         raise click.ClickException(f"{out} has no results yet")
     text = to_markdown(rows)
-    out.with_suffix(".md").write_text(f"Made by `{command_of(rows)}`\n\n{text}")
+    out.with_suffix(".md").write_text(f"{origin_of(rows, out)}\n\n{text}")
     draw(rows, out.with_suffix(".svg"))
     Console().print(Markdown(text))
     print(json.dumps(summary(rows)))
 
 
-def prepare_all(jobs: Sequence[Job], folder: Path, fashion: Path) -> None:
-    """Write the shards of all jobs that are not there."""
+def prepare_all(jobs: Sequence[Job], folder: Path, fashion: Path) -> int:
+    """Write the shards of all jobs that are not there; give the number of data sets that are."""
     load = functools.cache(lambda name: SOURCES[name](fashion))  # seconds for texts
-    for source, condition, seed in dict.fromkeys((j.source, j.condition, j.seed) for j in jobs):
+    wanted = dict.fromkeys((j.source, j.condition, j.seed) for j in jobs)
+    for source, condition, seed in wanted:
         data = folder / "data" / source
         if not is_prepared(data, condition, seed):
             prepare(load(source), data, condition, seed)
+    return len(wanted)
 
 
 def missing(jobs: Sequence[Job], out: Path, folder: Path) -> list[Job]:
@@ -174,20 +181,16 @@ def missing(jobs: Sequence[Job], out: Path, folder: Path) -> list[Job]:
     Raises:
         click.ClickException: It has one that was made with other settings.
     """
-    there = {tuple(row[key] for key in KEY): row["recipe"] for row in read_rows(out)}
+    there = {tuple(row[key] for key in KEY): row for row in read_rows(out)}
     left = []
     for job in jobs:
-        made = there.get(tuple(getattr(job, key) for key in KEY))
+        row = there.get(tuple(getattr(job, key) for key in KEY))
         try:
             recipe = plan(job, folder / "data" / job.source, folder / "runs").recipe
         except ValueError as error:
             raise click.ClickException(f"{job.name}: {error}") from error
-        if made is None:
+        if not is_made(out, row, job.name, fingerprint(recipe)):
             left.append(job)
-        elif made != fingerprint(recipe):
-            raise click.ClickException(
-                f"{out} has {job.name}, made with other settings: give another --out"
-            )
     return left
 
 
@@ -220,9 +223,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     differences = {}
     for source, ratio, conditions in groups_of(rows):
         for condition, own in with_mean(conditions).items():
-            best = best_rule(own)
+            best, seeds = best_rule(own)
             against = {"random": "random", "short": "short", "best_rule": best, "full": "full"}
-            entry: dict[str, Any] = {"best_rule_is": best}
+            entry: dict[str, Any] = {"best_rule_is": best, "best_of_seeds": seeds}
             for label, other in against.items():
                 found = difference_to(own, "data_agent", other)
                 if found is not None:
@@ -232,14 +235,20 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"rows": len(rows), "data_agent": differences}
 
 
-def command_of(rows: Sequence[dict[str, Any]]) -> str:
-    """What makes these results, in one go."""
-    options = {
-        f"--{name}s": ",".join(dict.fromkeys(str(row[name]) for row in rows))
+def origin_of(rows: Sequence[dict[str, Any]], out: Path) -> str:
+    """What the rows are: all that one command makes, or how many of these."""
+    values = {
+        f"--{name}s": [*dict.fromkeys(f"{row[name]}" for row in rows)]
         for name in ("source", "condition", "selector", "ratio")
     }
-    options["--seeds"] = str(max(row["seed"] for row in rows) + 1)
-    return " ".join(["python tools/compare.py", *(f"{k} {v}" for k, v in options.items())])
+    seeds = max(row["seed"] for row in rows) + 1
+    runs = seeds * math.prod(map(len, values.values()))
+    options = {name: ",".join(given) for name, given in values.items()}
+    options |= {"--seeds": f"{seeds}", "--out": os.path.relpath(out)}
+    command = shlex.join(["python", "tools/compare.py", *itertools.chain(*options.items())])
+    if len(rows) == runs:
+        return f"Made by `{command}`"
+    return f"{len(rows)} of the {runs} runs that `{command}` makes; the others were not made."
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ import numpy as np
 from comparison.conditions import CONDITIONS
 from comparison.measures import measure_of, measured
 from comparison.options import Names, Ratios
-from comparison.rows import append_row, read_rows
-from comparison.runs import recipe_file
-from comparison.shards import prepare
+from comparison.rows import append_row, is_made, read_rows
+from comparison.runs import fingerprint, recipe_file
+from comparison.shards import prepare, train_folder
 from comparison.sources import FASHION_FOLDER, SOURCES
 from comparison.statistics import paired_difference
 from comparison.table import in_markdown, interval
@@ -40,10 +40,10 @@ from rich.progress import track
 
 from composer_dataagent.recipes import Recipe, load_recipe, train
 from composer_dataagent.report import read_run
+from composer_dataagent.report.summary import LOOK_COST
+from composer_dataagent.version import __version__
 
 ROUNDS = 10
-# Forward and backward passes take two to three times as long as a forward pass alone.
-LOOK = 1 / 3
 FULL = "full"
 # What all are compared with: as many samples, and as many as cost the same as a look.
 REFERENCES = ("random", "random, cost of look")
@@ -51,6 +51,7 @@ REFERENCES = ("random", "random, cost of look")
 BATCH_SIZE = {"library": 16, "fashion_all": 64}
 RULES = ("random", "entropy", "loss", "data_agent")
 KEY = ("source", "condition", "ratio", "way", "seed")
+RESULTS = Path(__file__).parent / "results" / "rounds.jsonl"
 
 
 def ways(ratio: float) -> dict[str, dict[str, Any]]:
@@ -58,7 +59,7 @@ def ways(ratio: float) -> dict[str, dict[str, Any]]:
     in_rounds = {"interval": f"{1 / ROUNDS}ep", "ratio": ratio}
     if ratio == 1.0:
         return {FULL: {**in_rounds, "selector": "random"}}
-    cost_of_look = min(ratio + LOOK, 1.0)  # the first round is full in all of them
+    cost_of_look = min(ratio + LOOK_COST, 1.0)  # the first round is full in all of them
     return {
         **{rule: {**in_rounds, "selector": rule} for rule in RULES},
         "random, cost of look": {**in_rounds, "ratio": cost_of_look, "selector": "random"},
@@ -66,9 +67,14 @@ def ways(ratio: float) -> dict[str, dict[str, Any]]:
     }
 
 
-def run(job: dict[str, Any], shards: Path, evaluation: Path, folder: Path) -> dict[str, Any]:
-    """Train one epoch; give the job's row."""
-    name = "-".join(str(job[key]).replace(", ", "_").replace(" ", "_") for key in KEY)
+def name_of(job: dict[str, Any]) -> str:
+    """Names its run folder."""
+    return "-".join(str(job[key]).replace(", ", "_").replace(" ", "_") for key in KEY)
+
+
+def recipe_of(job: dict[str, Any], shards: Path, evaluation: Path, folder: Path) -> Recipe:
+    """One epoch of a job's way to choose."""
+    name = name_of(job)
     recipe = load_recipe(recipe_file(job["source"])).model_dump()
     recipe |= {"run_name": name, "run_dir": str(folder / name), "seed": job["seed"]}
     recipe["train_loader"]["dataset"]["local"] = str(shards)
@@ -78,14 +84,21 @@ def run(job: dict[str, Any], shards: Path, evaluation: Path, folder: Path) -> di
     agent = ways(job["ratio"])[job["way"]] | {"seed": job["seed"]}
     recipe["algorithms"] = {"data_agent": agent}
     recipe["trainer"] |= {"max_duration": "1ep", "eval_interval": "1dur", "progress_bar": False}
-    train(Recipe.model_validate(recipe))
-    rows = read_run(folder / name).rows
+    return Recipe.model_validate(recipe)
+
+
+def run(job: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Train; give the job's row."""
+    train(recipe)
+    rows = read_run(recipe.run_dir).rows
     return {
         **job,
         **measured(rows[-1]["metrics"]),
         "samples": rows[-1]["samples_seen"],
         "looked": sum(row["looked"] for row in rows),
         "seconds": sum(row["seconds"] for row in rows),
+        "recipe": fingerprint(recipe),
+        "version": __version__,
     }
 
 
@@ -107,7 +120,7 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[str]:
         full, lines = by_way[FULL], []
         for way, found in by_way.items():
             costs = [
-                (row["samples"] + LOOK * row["looked"]) / full[seed]["samples"]
+                (row["samples"] + LOOK_COST * row["looked"]) / full[seed]["samples"]
                 for seed, row in found.items()
             ]
             seconds = [row["seconds"] / full[seed]["seconds"] for seed, row in found.items()]
@@ -140,10 +153,14 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[str]:
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     default="runs/rounds",
-    help="Gets data, runs and the results file, rounds.jsonl.",
+    help="Shards and runs.",
 )
 @click.option(
-    "--results", type=click.Path(dir_okay=False, path_type=Path), help="Another results file."
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=RESULTS,
+    show_default="tools/results/rounds.jsonl",
+    help="The results.",
 )
 @click.option(
     "--fashion",
@@ -157,7 +174,7 @@ def main(
     ratios: tuple[float, ...],
     seeds: int,
     folder: Path,
-    results: Path | None,
+    out: Path,
     fashion: Path,
 ) -> None:
     """Make the runs that are missing, and print the tables."""
@@ -166,7 +183,6 @@ def main(
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     folder.mkdir(parents=True, exist_ok=True)
-    results = results or folder / "rounds.jsonl"
     jobs: list[dict[str, Any]] = [
         dict(zip(KEY, (source, condition, ratio, way, seed), strict=True))
         for seed, source, condition, ratio in itertools.product(
@@ -174,16 +190,22 @@ def main(
         )
         for way in ways(ratio)
     ]
-    with held(folder / "lock", f"Another comparison uses {folder}: use another --folder"):
-        rows = read_rows(results, (*KEY, "samples", "looked", "seconds"))
+    with held(folder, f"Another comparison uses {folder}: use another --folder"):
+        rows = read_rows(out, (*KEY, "samples", "looked", "seconds", "recipe"))
         known = {tuple(row[key] for key in KEY): row for row in rows}
-        left = [job for job in jobs if tuple(job.values()) not in known]
-        console = Console(stderr=True)
-        for job in track(left, "runs", console=console, disable=not left):
+        left = []
+        for job in jobs:
             data = folder / "data" / job["source"]
-            shards = prepare(SOURCES[job["source"]](fashion), data, job["condition"], job["seed"])
-            row = run(job, shards, data / "eval", folder / "runs")
-            append_row(results, row)
+            shards = train_folder(data, job["condition"], job["seed"])
+            recipe = recipe_of(job, shards, data / "eval", folder / "runs")
+            row = known.get(tuple(job.values()))
+            if not is_made(out, row, name_of(job), fingerprint(recipe)):
+                left.append((job, data, recipe))
+        console = Console(stderr=True)
+        for job, data, recipe in track(left, "runs", console=console, disable=not left):
+            prepare(SOURCES[job["source"]](fashion), data, job["condition"], job["seed"])
+            row = run(job, recipe)
+            append_row(out, row)
             known[tuple(job.values())] = row
     wanted = [known[tuple(job.values())] for job in jobs]
     Console().print(Markdown("\n".join(tables(wanted))))

@@ -38,6 +38,7 @@ from typing import Any
 
 import click
 from conversion.documents import Part, has_keys, parts_of, refuse_no_text, size_of
+from conversion.sequences import Counts
 from conversion.shards import (
     Conversion,
     counts_of,
@@ -49,14 +50,14 @@ from conversion.shards import (
 from conversion.tables import split_of
 from conversion.vocabulary import Vocabulary
 from conversion.workers import converted
-from folder_lock import held
+from folder_lock import LOCK, held
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from streaming.base.compression import get_compressions, is_compression
 
 # Of what is kept beside the shards. Another one cannot be taken up.
 FORMAT = 2
-SETTINGS, LOCK, BESIDE = "conversion.json", ".lock", "writing_"
+SETTINGS, BESIDE = "conversion.json", "writing_"
 
 
 @click.command(help=__doc__, context_settings={"show_default": True, "max_content_width": 100})
@@ -115,7 +116,7 @@ def main(
         raise click.UsageError("the inputs are empty")
     out.mkdir(parents=True, exist_ok=True)
     refusal = f"another conversion writes to {out}: wait for it"
-    with held(out / LOCK, refusal), _ended_as_by_ctrl_c():
+    with held(out, refusal), _ended_as_by_ctrl_c():
         _take_up(out, _settings(conversion, vocabulary, inputs, part_mb))
         for left in out.glob(f"{BESIDE}*"):  # by a kill
             shutil.rmtree(left, ignore_errors=True)
@@ -126,9 +127,7 @@ def main(
             _convert(conversion, parts, out, jobs)
         total = counts_of(out, len(parts))
         if not whole:
-            about = {"vocabulary": vocabulary.size, "length": conversion.length}
-            about |= {"classes": total.classes} if total.of_class else {}
-            merge(out, len(parts), total, about)
+            merge(out, len(parts), total, _about(conversion, vocabulary, total))
     for name, count in total.as_dict().items():
         click.echo(f"{name.replace('_', ' '):19} {count:15,}")
     left = total.tokens - total.tokens_written
@@ -139,6 +138,18 @@ def main(
             err=True,
         )
     click.echo(json.dumps({"out": str(out), "vocabulary": vocabulary.size, **total.as_dict()}))
+
+
+def _about(conversion: Conversion, vocabulary: Vocabulary, total: Counts) -> dict[str, Any]:
+    """What the index tells of the tokens."""
+    name = conversion.tokenizer
+    about: dict[str, Any] = {
+        "vocabulary": vocabulary.size,
+        "length": conversion.length,
+        # Wherever the data are read from.
+        "tokenizer": name if name == "bytes" else str(Path(name).resolve()),
+    }
+    return about | ({"classes": total.classes} if total.of_class else {})
 
 
 def _settings(

@@ -11,19 +11,22 @@ from pathlib import Path
 import click
 from filelock import FileLock, Timeout
 
+# Hidden, for it stays: to remove it would let two commands hold locks of two files of its name.
+LOCK = ".lock"
+
 
 @contextmanager
-def held(lock: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock; a process that ends gives it back, however it ends.
+def held(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold a folder's lock; a process that ends gives it back, however it ends.
 
     Args:
-        lock (Path): Its file.
+        folder (Path): It is there.
         refusal (str): What is said where another process holds it.
 
     Raises:
         click.ClickException: Another one does.
     """
-    holder = FileLock(lock)
+    holder = FileLock(folder / LOCK)
     try:
         holder.acquire(timeout=0)
     except Timeout as error:

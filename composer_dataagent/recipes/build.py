@@ -27,6 +27,7 @@ from composer.utils import (
     load_checkpoint,
     reproducibility,
 )
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -44,6 +45,7 @@ from composer_dataagent.recipes.registry import (
 )
 from composer_dataagent.recipes.saving import default_save_interval
 from composer_dataagent.recipes.tokens import check_tokens
+from composer_dataagent.signals.huggingface import huggingface_model
 
 
 def _module_name(cls: type) -> str:
@@ -102,6 +104,8 @@ SCHEDULERS = Registry(
     },
     implied=("optimizer",),
 )
+# Of a batch, they change entries 0 and 1, unless they are told others.
+_BY_PLACE = frozenset({"mixup", "cutmix", "label_smoothing"})
 # Trainer's arguments that the other sections of a recipe give, or that YAML cannot express.
 _NOT_FOR_TRAINER = frozenset(
     {
@@ -177,6 +181,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
     algorithms = _build_all(
         "algorithms", ALGORITHMS, recipe.algorithms, {"data_agent": agent_defaults}
     )
+    _check_mixers(recipe, model)
     defaults = {
         "save_folder": str(checkpoint_folder(recipe)),
         "save_interval": default_save_interval(
@@ -265,6 +270,19 @@ def _check_interval(name: str, interval: Any) -> None:
         raise RecipeError(
             f"trainer.{name}={interval!r} is not accepted: {error}; for example 1ep, 500ba, 0.1dur"
         ) from error
+
+
+def _check_mixers(recipe: Recipe, model: nn.Module) -> None:
+    """Refuse what changes targets by their place in a batch, where batches have names."""
+    if huggingface_model(model) is None:
+        return
+    for name, arguments in recipe.algorithms.items():
+        canonical = ALGORITHMS.canonical("algorithms", name)
+        if canonical in _BY_PLACE and "target_key" not in (arguments or {}):
+            raise RecipeError(
+                f"algorithms.{name} takes batches of an input and a target, and a language "
+                "model's have input_ids, attention_mask and labels: leave it out"
+            )
 
 
 def _build_all(

@@ -113,8 +113,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path (str | Path): A YAML file.
-        overrides (Sequence[str]): ``key=value`` with dotted keys, or ``~key`` to leave a key out;
-            applied in order.
+        overrides (Sequence[str]): ``key=value`` with dotted keys (a mapping is merged into the
+            section that is there), or ``~key`` to leave a key out; applied in order.
 
     Returns:
         Recipe: Checked as far as possible without building anything.

@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 
 from composer_dataagent import collectives
 from composer_dataagent.recipes.config import LoaderConfig
-from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.errors import RecipeError, need_columns
 from composer_dataagent.recipes.registry import Registry, snake_case, split_name
 from composer_dataagent.recipes.text import TextClassification
 from composer_dataagent.recipes.tokens import SequenceClassification, TokenSequences
@@ -64,6 +64,7 @@ class ImageClassification(StreamingDataset):
         **streaming: Any,
     ) -> None:
         super().__init__(**streaming)
+        need_columns(self.shards, image=image, label=label)
         self.columns = (image, label)
         steps = [
             TRANSFORMS.build(f"transforms.{i}", *split_name(f"transforms.{i}", step))

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class RecipeError(ValueError):
@@ -35,3 +36,22 @@ def at_least(least: int, **numbers: int) -> None:
     for name, number in numbers.items():
         if number < least:
             raise ValueError(f"{name}={number} is too small: give at least {least}")
+
+
+def need_columns(shards: Iterable[Any], **columns: str) -> None:
+    """Refuse shards that lack a column; the first sample would end in a ``KeyError``.
+
+    Args:
+        shards (Iterable[Any]): Streaming's readers.
+        **columns (str): What each is for, and its name.
+
+    Raises:
+        ValueError: One is not there.
+    """
+    for shard in shards:
+        there = getattr(shard, "column_names", None)
+        for use, name in columns.items():
+            if there is not None and name not in there:
+                raise ValueError(
+                    f"{use}={name!r} is no column of the shards, which have {', '.join(there)}"
+                )

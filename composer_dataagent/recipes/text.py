@@ -12,7 +12,7 @@ import torch
 from streaming import StreamingDataset
 from torch import Tensor
 
-from composer_dataagent.recipes.errors import at_least
+from composer_dataagent.recipes.errors import at_least, need_columns
 
 # A word, or any other visible character.
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -47,6 +47,7 @@ class TextClassification(StreamingDataset):
         at_least(1, length=length)
         at_least(2, vocabulary=vocabulary)
         super().__init__(**streaming)
+        need_columns(self.shards, text=text, label=label)
         self.columns = (text, label)
         self.num_words = length  # `length` is streaming's own: how many samples there are
         self.vocabulary = vocabulary

@@ -14,7 +14,8 @@ from streaming import Stream, StreamingDataset
 from streaming.base.format import get_index_basename
 from torch import Tensor, nn
 
-from composer_dataagent.recipes.errors import RecipeError, at_least
+from composer_dataagent.recipes.errors import RecipeError, at_least, need_columns
+from composer_dataagent.recipes.excerpts import decoder_of
 from composer_dataagent.signals.huggingface import huggingface_model
 
 IGNORED = -100  # the label of a token that is not learned
@@ -34,6 +35,7 @@ class Tokens(StreamingDataset):
     Attributes:
         vocabulary (int | None): Token ids are below this; None where the shards do not tell.
         classes (int | None): Likewise of classes.
+        tokenizer (str | None): What made the tokens; None where the shards do not tell, or differ.
 
     Raises:
         ValueError: ``length`` is below 2, or ``pad_id`` below 0, or packed sequences are longer
@@ -51,6 +53,8 @@ class Tokens(StreamingDataset):
             max((fact[name] for fact in facts if name in fact), default=None)
             for name in ("vocabulary", "classes")
         )
+        tokenizers = {fact.get("tokenizer") for fact in facts}
+        self.tokenizer: str | None = tokenizers.pop() if len(tokenizers) == 1 else None
         if (packed := max(map(_packed_length, self.shards), default=0)) > length:
             raise ValueError(
                 f"length={length} would cut the shards' sequences of {packed} tokens: give "
@@ -71,6 +75,15 @@ class Tokens(StreamingDataset):
         mask = torch.zeros_like(ids)
         mask[: len(tokens)] = 1
         return ids, mask
+
+    def text_of(self, sample: dict[str, Any]) -> str | None:
+        """How a sample's tokens begin, for a report; None where their tokenizer is not known.
+
+        Args:
+            sample (dict[str, Any]): As streaming decodes it.
+        """
+        decode = None if self.tokenizer is None else decoder_of(self.tokenizer)
+        return None if decode is None else decode(sample["tokens"])
 
 
 class TokenSequences(Tokens):
@@ -94,7 +107,14 @@ class SequenceClassification(Tokens):
 
     A sample is ``{"input_ids", "attention_mask", "labels"}``: int64 ``[length]`` twice, and the
     class label, an integer.
+
+    Raises:
+        ValueError: The shards have no classes.
     """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        need_columns(self.shards, label="label")
 
     def get_item(self, sample_id: int, retry: int = 7) -> dict[str, Any]:
         """The sample as the model wants it."""

@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from composer_dataagent.report import wording
 from composer_dataagent.report.run import Run
-from composer_dataagent.report.summary import group_seeds, main_metric
+from composer_dataagent.report.summary import costs, group_seeds, main_metric
 from composer_dataagent.report.svg import PALETTE, RAMP, make_axes, style, to_svg
 from composer_dataagent.report.wording import count, is_accuracy, number, percent, short
 
-# Epoch to samples trained on and value of a metric.
+# Epoch (or round) to what it cost so far, in samples, and the value of a metric.
 Curve = dict[int, tuple[float, float]]
 # More class names than this cannot be read: every second, third ... is written.
 CLASS_TICKS = 25
@@ -49,11 +50,15 @@ class Picture:
     wide: bool = False
 
 
-def draw_accuracy(groups: Mapping[str, Sequence[Run]], name: str) -> Picture | None:
-    """The main metric against samples trained on: a line a group, thin ones for its seeds."""
-    metric = main_metric([run for group in groups.values() for run in group])
+def draw_metric(groups: Mapping[str, Sequence[Run]], name: str) -> Picture | None:
+    """The main metric against its cost: a line a group, thin ones for its seeds."""
+    runs = [run for group in groups.values() for run in group]
+    metric = main_metric(runs)
     if metric is None:
         return None
+    better = wording.better(metric)
+    looked = any(number(row.get("looked")) > 0 for run in runs for row in run.rows)
+    cost = "samples trained on" + looked * ", and a third of those looked at"
     with style():
         # Where names would cover the lines they stand below.
         below = max(map(len, groups)) > 30 or len(groups) > 6
@@ -79,26 +84,26 @@ def draw_accuracy(groups: Mapping[str, Sequence[Run]], name: str) -> Picture | N
             axes.plot(*curve[-1], "o", color=color, markersize=6)
         if not values:
             return None
-        cropped = _crop(axes, values)
-        axes.set_xlabel("samples trained on")
+        cropped = _crop(axes, values, better)
+        axes.set_xlabel(cost)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
         if is_accuracy(metric):
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
-        axes.set_ylabel(short(metric, 40), parse_math=False)
+        axes.set_ylabel(wording.metric_name(metric), parse_math=False)
         legend = (
             figure.legend(loc="outside lower left")
             if below
-            else axes.legend(loc="lower right" if is_accuracy(metric) else "best")
+            else axes.legend(loc="lower right" if better == "higher" else "best")
         )
         for text in legend.get_texts():
             text.set_parse_math(False)
-        caption = "Further left is cheaper, higher is better." if is_accuracy(metric) else ""
+        caption = "Further left is cheaper" + (f", {better} is better." if better else ".")
         if any(len(group_seeds(group)) > 1 for group in groups.values()):
             caption += " Thick: mean over seeds. Thin: each seed."
         if cropped:
-            caption += " The first epochs lie below the picture."
-        svg = to_svg(figure, name, f"{metric} against samples trained on, by selector")
-    return Picture("Accuracy against cost", caption.strip(), svg, wide=True)
+            caption += f" The beginning lies {cropped} the picture."
+        svg = to_svg(figure, name, f"{metric} against {cost}, by selector")
+    return Picture(f"{wording.metric_name(metric)} against cost", caption, svg, wide=True)
 
 
 def draw_rewards(run: Run, name: str) -> Picture | None:
@@ -122,7 +127,7 @@ def draw_rewards(run: Run, name: str) -> Picture | None:
         axes.set_ylim(-0.03, 1.03)
         _epoch_axis(axes, run)
         _legend_above(axes)
-        svg = to_svg(figure, name, "Difficulty, uncertainty and their weight by epoch")
+        svg = to_svg(figure, name, f"Difficulty, uncertainty and their weight by {run.step}")
     return Picture(
         "The two rewards",
         "Means over the samples trained on: difficulty from the loss, uncertainty from the "
@@ -142,6 +147,8 @@ def draw_actions(run: Run, name: str) -> Picture | None:
         counts = np.array([number(value) for value in histogram])
         if len(counts) == bins and np.nansum(counts) > 0:
             grid[:, row["epoch"] - run.rows[0]["epoch"]] = counts / np.nansum(counts)
+    if np.isnan(grid).all():  # stopped before the policy did anything
+        return None
     mean, std = _column(run.rows, "action_mean"), _column(run.rows, "action_std")
     with style():
         figure, (axes,) = make_axes()
@@ -153,7 +160,7 @@ def draw_actions(run: Run, name: str) -> Picture | None:
         axes.set_ylim(0, 1)
         axes.set_ylabel("action")
         _legend_above(axes)
-        svg = to_svg(figure, name, "Histogram of the policy's actions by epoch")
+        svg = to_svg(figure, name, f"Histogram of the policy's actions by {run.step}")
     return Picture(
         "What the policy does",
         "The action is the weight between 0 and 1 that the policy gives a sample. A policy that "
@@ -164,6 +171,9 @@ def draw_actions(run: Run, name: str) -> Picture | None:
 
 def draw_classes(run: Run, name: str) -> Picture | None:
     """Share of each class that is selected, by epoch."""
+    # A round chooses from a part of the samples, whose classes are not known: only of the chosen.
+    if run.step == "round":
+        return None
     totals = [row.get("class_total") or {} for row in run.rows]
     keys = {key for total in totals for key in total if key.isdecimal()}
     if not keys:
@@ -238,7 +248,7 @@ def draw_ppo(run: Run, name: str) -> Picture | None:
             panel.remove()
         for panel in axes[max(len(panels) - 2, 0) : len(panels)]:
             _epoch_axis(panel, run)
-        svg = to_svg(figure, name, "PPO diagnostics by epoch")
+        svg = to_svg(figure, name, f"PPO diagnostics by {run.step}")
     return Picture(
         "Health of the agent (PPO)",
         "KL above 0.05 means that the policy moves too fast; explained variance near 1 that the "
@@ -251,7 +261,7 @@ def draw_schedule(run: Run, name: str) -> Picture | None:
     """Ratio and learning rate by epoch."""
     panels = {
         "Ratio (share of samples)": _column(run.rows, "ratio"),
-        "Learning rate at the epoch's end": _column(run.rows, "learning_rate"),
+        f"Learning rate at the {run.step}'s end": _column(run.rows, "learning_rate"),
     }
     panels = {title: column for title, column in panels.items() if np.isfinite(column).any()}
     if not panels:
@@ -266,7 +276,7 @@ def draw_schedule(run: Run, name: str) -> Picture | None:
             panel.set_ylim(bottom=0, top=1.08 * max(float(y.max()), 1e-12))
             panel.yaxis.set_major_locator(MaxNLocator(4))
         _epoch_axis(axes[-1], run)
-        svg = to_svg(figure, name, "Ratio and learning rate by epoch")
+        svg = to_svg(figure, name, f"Ratio and learning rate by {run.step}")
     return Picture("Schedule", "How much of the data, and how large the steps.", svg)
 
 
@@ -299,10 +309,10 @@ def _by_epoch(run: Run, column: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def _metric_curve(run: Run, metric: str) -> Curve:
-    """A run's curve, of the epochs with an evaluation."""
+    """A run's curve, of the rows with an evaluation."""
     curve = {}
-    for row in run.rows:
-        point = number(row.get("samples_seen")), number((row.get("metrics") or {}).get(metric))
+    for row, cost in zip(run.rows, costs(run), strict=True):
+        point = cost, number((row.get("metrics") or {}).get(metric))
         if np.isfinite(point).all():
             curve[row["epoch"]] = point
     return curve
@@ -325,16 +335,22 @@ def _points(curve: Curve) -> NDArray[np.float64]:
     return np.array(list(curve.values())).reshape(-1, 2)
 
 
-def _crop(axes: Axes, curves: Sequence[NDArray]) -> bool:
-    """Leave the steep start out of the picture, which would press all differences together."""
-    lowest = min(float(curve.min()) for curve in curves)
+def _crop(axes: Axes, curves: Sequence[NDArray], better: str | None) -> str | None:
+    """Leave the steep start out of the picture, which would press all differences together.
+
+    Returns:
+        str | None: On which side of the picture it lies.
+    """
+    sign = -1 if better == "lower" else 1
+    curves = [sign * curve for curve in curves]
+    worst = min(float(curve.min()) for curve in curves)
     late = min(float(curve[len(curve) // 4 :].min()) for curve in curves)
     best = max(float(curve.max()) for curve in curves)
-    bottom = late - 0.1 * (best - late)
-    if best - lowest < 3 * (best - late) or lowest >= bottom:
-        return False
-    axes.set_ylim(bottom=bottom, top=best + 0.08 * (best - bottom))
-    return True
+    edge = late - 0.1 * (best - late)
+    if best - worst < 3 * (best - late) or worst >= edge:
+        return None
+    axes.set_ylim(*sorted([sign * edge, sign * (best + 0.08 * (best - edge))]))
+    return "above" if better == "lower" else "below"
 
 
 def _epoch_grid(run: Run, height: int) -> NDArray[np.float64]:
@@ -381,7 +397,7 @@ def _epoch_axis(axes: Axes, run: Run) -> None:
     first, last = run.rows[0]["epoch"], run.rows[-1]["epoch"]
     axes.set_xlim(first - 0.5, last + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(run.step)
 
 
 def _legend_above(axes: Axes) -> None:

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 
 from composer_dataagent.report import wording
 from composer_dataagent.report.atomic import write_atomically
-from composer_dataagent.report.figures import RUN_PICTURES, class_name, draw_accuracy
+from composer_dataagent.report.figures import RUN_PICTURES, class_name, draw_metric
 from composer_dataagent.report.run import Run
 from composer_dataagent.report.settings import leaves, selector_of
 from composer_dataagent.report.summary import group_runs, summarise
@@ -66,17 +66,18 @@ def _render(runs: Sequence[Run], title: str) -> str:
     )
     environment.globals["wording"] = wording
     template = files(__package__ or "composer_dataagent.report").joinpath(TEMPLATE)
-    groups = group_runs(runs)
+    groups, summaries = group_runs(runs), summarise(runs)
     details = [
         _describe_run(label, group[0], f"run{position}")
         for position, (label, group) in enumerate(groups.items())
     ]
     return environment.from_string(template.read_text("utf-8")).render(
         title=title,
-        table=table_cells(summarise(runs)),
+        table=table_cells(summaries),
+        looked=any(row["looked"] for row in summaries),
         selector_count=len({selector_of(run) for run in runs}),
         run_count=len(runs),
-        picture=draw_accuracy(groups, "accuracy"),
+        picture=draw_metric(groups, "metric"),
         runs=details,
         opened=_opened(details),
     )
@@ -103,21 +104,28 @@ def _describe_run(label: str, run: Run, name: str) -> dict[str, Any]:
 def _facts(run: Run) -> dict[str, str]:
     """The run in a few numbers, those that are known."""
     last = run.rows[-1] if run.rows else {}
-    shown = ("Samples trained", "Share of full cost", "Wall time", "Agent overhead")
+    shown = (
+        "Samples trained",
+        "Samples looked at",
+        "Share of full cost",
+        "Wall time",
+        "Agent overhead",
+    )
     (summary,) = summarise([run])
     (cells,) = table_cells([summary])
-    heading = wording.metric_heading(summary["metric"])
+    heading = wording.metric_name(summary["metric"])
     facts = {
         heading: cells[heading],
-        "Epochs": wording.count(len(run.rows)),
-        **{name: cells[name] for name in shown},
+        "Epochs": wording.decimal(last.get("epochs")),
+        "Rounds": wording.count(len(run.rows) if run.step == "round" else None),
+        **{name: cells[name] for name in shown if name in cells},
         "Ever seen": wording.percent(last.get("coverage")),
         "Flagged as mislabelled": wording.count(last.get("flagged")),
         # Where it never happened, it is not worth a line.
         "Visits with NaN or infinity": wording.count(
             sum(n for row in run.rows if (n := wording.number(row.get("nonfinite"))) > 0) or None
         ),
-        "New in the last epoch": wording.percent(last.get("churn")),
+        f"New in the last {run.step}": wording.percent(last.get("churn")),
     }
     return {name: value for name, value in facts.items() if value != wording.UNKNOWN}
 

@@ -41,9 +41,9 @@ class Run:
     Attributes:
         path (Path): The folder.
         meta (dict[str, Any]): Name and settings of the run.
-        rows (list[dict[str, Any]]): One a finished epoch, in order; what was NaN or infinite is
-            None.
-        ledger (dict[str, NDArray]): Columns ``[N]`` by name as of the last epoch; empty if absent.
+        rows (list[dict[str, Any]]): One a finished epoch (or round, see :attr:`step`), in order;
+            what was NaN or infinite is None.
+        ledger (dict[str, NDArray]): Columns ``[N]`` by name as of the last row; empty if absent.
         samples (dict[int, Thumbnail]): Sample id to what can be shown of it; empty if absent.
         recipe (dict[str, Any]): What the run was made from; empty if it was not made from a recipe.
     """
@@ -54,6 +54,13 @@ class Run:
     ledger: dict[str, NDArray] = field(default_factory=dict)
     samples: dict[int, Thumbnail] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def step(self) -> str:
+        """What each row is of: an ``epoch``, or a ``round``, where epochs come in several."""
+        settings = self.meta.get("settings")
+        in_rounds = isinstance(settings, dict) and settings.get("interval") is not None
+        return "round" if in_rounds else "epoch"
 
 
 def read_run(run_dir: str | Path) -> Run:

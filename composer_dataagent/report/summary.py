@@ -10,10 +10,15 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from composer_dataagent.report.run import Run
 from composer_dataagent.report.settings import seeds_of, selector_of, settings_of
 from composer_dataagent.report.wording import is_accuracy, number
 
+# Of a sample that is only looked at, in samples trained on: a forward pass is about a third of a
+# forward and backward pass.
+LOOK_COST = 1 / 3
 # Runs that differ in more settings than a label can name are told apart by their folders.
 MOST_NAMED = 3
 # Of longer values, paths say, the end tells more than the beginning.
@@ -38,7 +43,9 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
         - ``difference`` (float | None): ``accuracy`` minus that of the ``full`` row whose settings
           are most like this one's, the first of equals,
         - ``samples`` (float | None): samples trained on,
-        - ``share_of_full`` (float | None): the same as a share of as many full epochs,
+        - ``looked`` (float | None): samples looked at only, to choose among them,
+        - ``share_of_full`` (float | None): both (each of the latter as ``LOOK_COST``) as a share of
+          the samples in as many full epochs,
         - ``seconds`` (float | None): time of training, without evaluation,
         - ``overhead`` (float | None): share of that time that DataAgent took.
     """
@@ -128,7 +135,8 @@ def _summarise_group(label: str, group: Sequence[Run], metric: str | None) -> di
         "accuracy": _mean(accuracies),
         "accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "samples": _mean(by_seed(lambda run: _last(run, "samples_seen"))),
-        "share_of_full": _mean(by_seed(lambda run: _last(run, "share_of_full"))),
+        "looked": _mean(by_seed(lambda run: _total(run, "looked"))),
+        "share_of_full": _mean(by_seed(_share_of_full)),
         "seconds": seconds,
         "overhead": agent_seconds / seconds if seconds and agent_seconds is not None else None,
     }
@@ -137,6 +145,18 @@ def _summarise_group(label: str, group: Sequence[Run], metric: str | None) -> di
 def _final_metric(run: Run, metric: str | None) -> float:
     evaluated = [row["metrics"] for row in run.rows if row.get("metrics")]
     return number(evaluated[-1].get(metric)) if evaluated else math.nan
+
+
+def costs(run: Run) -> list[float]:
+    """What was spent up to the end of each row, in samples trained on: looks count as a part."""
+    looked = np.nancumsum([number(row.get("looked")) for row in run.rows])
+    trained = [number(row.get("samples_seen")) for row in run.rows]
+    return (np.array(trained) + LOOK_COST * looked).tolist()
+
+
+def _share_of_full(run: Run) -> float:
+    samples, share = _last(run, "samples_seen"), _last(run, "share_of_full")
+    return share * costs(run)[-1] / samples if samples > 0 else share
 
 
 def _last(run: Run, name: str) -> float:

@@ -25,7 +25,8 @@ Lines = list[list[Segment]]
 
 def table_cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Heading to text, for each row that :func:`~composer_dataagent.report.summarise` gave."""
-    return [_cells(row) for row in rows]
+    looked = any(row["looked"] for row in rows)
+    return [_cells(row, looked) for row in rows]
 
 
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
@@ -71,7 +72,7 @@ def _lines(rows: Sequence[Mapping[str, str]], console: Console) -> Lines:
     return console.render_lines(table, console.options.update(width=UNLIMITED), pad=False)
 
 
-def _cells(row: dict[str, Any]) -> dict[str, str]:
+def _cells(row: dict[str, Any], looked: bool) -> dict[str, str]:
     metric = row["metric"]
     value = wording.metric(row["accuracy"], metric), wording.spread(row["accuracy_std"], metric)
     seeds = wording.count(row["seeds"])
@@ -79,9 +80,11 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         seeds += f" ({wording.count(row['runs'])} runs)"
     return {
         LABEL: wording.short(row["selector"], LABEL_LENGTH),
-        wording.metric_heading(metric): " ".join(filter(None, value)),
+        wording.metric_name(metric): " ".join(filter(None, value)),
         "Against full": wording.difference(row["difference"], metric),
         "Samples trained": wording.count(row["samples"]),
+        # Few runs look at samples: without one that does it is no column.
+        **({"Samples looked at": wording.count(row["looked"])} if looked else {}),
         "Share of full cost": wording.percent(row["share_of_full"]),
         "Wall time": wording.duration(row["seconds"]),
         "Agent overhead": wording.percent(row["overhead"]),

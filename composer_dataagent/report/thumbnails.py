@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 LONGER_SIDE = 96
 TEXT_LENGTH = 200
+# Of token ids, which tell little: that a sample is there, and which ones begin alike.
+NUMBERS = 16
 # Larger pictures are refused unseen: a few bytes can claim to be gigapixels.
 MAX_PIXELS = 1 << 26
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
@@ -67,8 +69,9 @@ def make_thumbnail(columns: Mapping[str, Any]) -> Thumbnail:
 
     In this order: a picture (PIL image; array ``[H, W]``, ``[H, W, C]`` or ``[C, H, W]`` with 1, 3
     or 4 channels; bytes of a JPEG or PNG), text, a vector whose length is a square number
-    (flattened pictures such as 64 values). Pictures are scaled to at most 96 pixels, tiny ones
-    enlarged by a whole factor, and encoded anew. Whatever cannot be decoded counts as absent.
+    (flattened pictures such as 64 values), the first few of a vector of integers (token ids).
+    Pictures are scaled to at most 96 pixels, tiny ones enlarged by a whole factor, and encoded
+    anew. Whatever cannot be decoded counts as absent.
 
     Args:
         columns (Mapping[str, Any]): Column name to value, as streaming decodes it.
@@ -88,6 +91,10 @@ def make_thumbnail(columns: Mapping[str, Any]) -> Thumbnail:
         if _is_flat_square(value):
             side = math.isqrt(len(value))
             return {"png": _encode(value.reshape(side, side)), "text": None}
+    for value in values:
+        if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
+            more = ["…"] if len(value) > NUMBERS else []
+            return {"png": None, "text": " ".join([*map(str, value[:NUMBERS]), *more]) or None}
     return {"png": None, "text": None}
 
 

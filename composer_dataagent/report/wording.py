@@ -10,6 +10,9 @@ import sys
 from typing import Any
 
 UNKNOWN = "\N{EN DASH}"
+# In the names of Composer's and torchmetrics' metrics.
+_HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "iou", "auroc", "dice", "rouge")
+_LOWER_IS_BETTER = ("loss", "entropy", "perplexity", "error")
 
 
 def number(value: Any) -> float:
@@ -23,9 +26,16 @@ def is_accuracy(metric: str | None) -> bool:
     return metric is not None and "accuracy" in metric.lower()
 
 
-def metric_heading(metric: str | None) -> str:
-    """What stands above the values of a metric."""
-    return "Accuracy" if metric is None or is_accuracy(metric) else short(metric)
+def better(metric: str | None) -> str | None:
+    """``higher`` or ``lower``, whichever is better; None of a metric whose name does not tell."""
+    name = (metric or "").lower()
+    known = {"higher": _HIGHER_IS_BETTER, "lower": _LOWER_IS_BETTER}
+    return next((which for which, words in known.items() if any(w in name for w in words)), None)
+
+
+def metric_name(metric: str | None) -> str:
+    """What a metric is called, without the name of the usual evaluator before it."""
+    return "Evaluation" if metric is None else short(metric.removeprefix("eval/"), 40)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -36,6 +46,13 @@ def percent(share: float | None, digits: int = 1) -> str:
 def count(amount: float | None) -> str:
     """``12345`` as ``12,345``."""
     return UNKNOWN if _unknown(amount) else f"{number(amount):,.0f}"
+
+
+def decimal(amount: float | None) -> str:
+    """``1.50`` as ``1.5``, ``2.0`` as ``2``."""
+    if _unknown(amount):
+        return UNKNOWN
+    return f"{number(amount):,.2f}".rstrip("0").rstrip(".")
 
 
 def duration(seconds: float | None) -> str:

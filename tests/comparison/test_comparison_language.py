@@ -87,7 +87,7 @@ def test_of_losses_the_smallest_is_best() -> None:
         *(row("entropy", seed, 2.2 + seed) for seed in range(3)),
         *(row("data_agent", seed, 1.9 + seed) for seed in range(3)),
     ]
-    assert measure_of(rows) is LOSS and best_rule(rows) == "random"
+    assert measure_of(rows) is LOSS and best_rule(rows) == ("random", 3)
     found = difference_to(rows, "data_agent", "random")
     assert found is not None and found.mean == pytest.approx(-0.1)
     table = to_markdown(rows)

@@ -14,11 +14,9 @@ from click.testing import CliRunner
 
 from composer_dataagent import DataAgent
 
-RESULTS = Path(compare_rounds.__file__).parent / "results" / "rounds.jsonl"
-
 
 def _show(results: Path, folder: Path, *more: str) -> Any:
-    places = ["--folder", str(folder), "--results", str(results)]
+    places = ["--folder", str(folder), "--out", str(results)]
     return CliRunner().invoke(compare_rounds.main, [*places, *more], env={"COLUMNS": "200"})
 
 
@@ -29,10 +27,10 @@ def test_every_way_is_one_that_an_agent_takes(ratio: float) -> None:
 
 
 def test_what_is_measured_is_shown_and_not_made_again(tmp_path: Path) -> None:
-    before = RESULTS.read_bytes()
-    shown = _show(RESULTS, tmp_path, "--seeds", "2", "--ratios", "0.1,0.3")
+    before = compare_rounds.RESULTS.read_bytes()
+    shown = _show(compare_rounds.RESULTS, tmp_path, "--seeds", "2", "--ratios", "0.1,0.3")
     assert shown.exit_code == 0, shown.output
-    assert RESULTS.read_bytes() == before and not (tmp_path / "runs").exists()
+    assert compare_rounds.RESULTS.read_bytes() == before and not (tmp_path / "runs").exists()
     rows = json.loads(shown.stdout.splitlines()[-1])["rows"]
     assert len(rows) == 2 * (1 + 2 * 8)
     (line,) = (
@@ -48,3 +46,14 @@ def test_damaged_results_are_named(tmp_path: Path) -> None:
     results.write_text('{"source": "library"}\n')
     shown = _show(results, tmp_path)
     assert shown.exit_code == 1 and "rounds.jsonl, line 1 is no result" in shown.output
+
+
+def test_results_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:
+    results = tmp_path / "rounds.jsonl"
+    rows = [json.loads(line) for line in compare_rounds.RESULTS.read_text().splitlines()]
+    assert all(row["version"] for row in rows)
+    changed = [{**row, "recipe": "of other settings"} for row in rows]
+    results.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    shown = _show(results, tmp_path, "--seeds", "2")
+    assert shown.exit_code == 1
+    assert "has library-clean-1.0-full-0, made with other settings" in shown.output

@@ -71,7 +71,7 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     table = (tmp_path / "results.md").read_text()
     assert "| data_agent |" in table and "--conditions noise40 --selectors" in table
 
-    with FileLock(tmp_path / "work" / "lock"):
+    with FileLock(tmp_path / "work" / ".lock"):
         second = compare(tmp_path, *what)
     assert second.returncode == 1 and "another compare.py works in" in second.stderr
     again = compare(tmp_path, *what)
@@ -131,3 +131,12 @@ def test_results_do_not_go_into_a_table(tmp_path: Path) -> None:
     )
     assert told.returncode == 2 and "should end in .jsonl" in told.stderr
     assert table.read_text() == "mine"
+
+
+def test_what_was_prepared_is_told(tmp_path: Path) -> None:
+    for _ in range(2):  # it is there, whether it was written now or before
+        done = compare(tmp_path, "--conditions", "clean,noise40", "--seeds", "1", "--prepare")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"2 data sets are in {tmp_path / 'work' / 'data'}\n"
+    assert [path.name for path in (tmp_path / "work").glob("[!.]*")] == ["data"]
+    assert not (tmp_path / "results.jsonl").exists()

@@ -117,6 +117,7 @@ def _row(
     learns = selector == "data_agent"
     return {
         "epoch": epoch,
+        "epochs": epoch + 1.0,
         "streaming_epoch": epoch,
         "selector": selector,
         "ratio": size / num_samples,

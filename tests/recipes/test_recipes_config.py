@@ -62,6 +62,14 @@ def test_overrides_reach_into_sections_in_order() -> None:
     assert list(recipe.algorithms) == ["data_agent", "label_smoothing", "ema"]
 
 
+def test_a_mapping_is_merged_into_a_section() -> None:
+    optimizer = load_recipe(RECIPE).optimizer
+    assert isinstance(optimizer, dict) and len(optimizer) > 1
+    assert load_recipe(RECIPE, ["optimizer={lr: 0.5}"]).optimizer == {**optimizer, "lr": 0.5}
+    replaced = load_recipe(RECIPE, ["~optimizer", "optimizer={name: sgd, lr: 0.5}"]).optimizer
+    assert replaced == {"name": "sgd", "lr": 0.5}
+
+
 def test_a_key_can_be_left_out() -> None:
     recipe = load_recipe(RECIPE, ["~scheduler", "~algorithms.data_agent", "algorithms.ema={}"])
     assert recipe.scheduler is None and recipe.algorithms == {"ema": {}}

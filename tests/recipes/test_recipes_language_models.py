@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,21 @@ from click.testing import CliRunner
 from convert_text import main as convert_text
 from language_models import LANGUAGE_MODELS as KINDS
 from language_models import gpt2, token_batch
+from parsed_page import ParsedPage
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedTokenizerFast
 from write_topics import texts
 
 from composer_dataagent.recipes import RecipeError, build_trainer, load_recipe, train
+from composer_dataagent.recipes.config import LoaderConfig
+from composer_dataagent.recipes.data import build_loader
 from composer_dataagent.recipes.demo import RECIPE
 from composer_dataagent.recipes.models import MODELS
 from composer_dataagent.recipes.tokens import TokenSequences
+from composer_dataagent.report import read_run, write_page
 
 BASE = {
     "name": "gpt2",
@@ -192,6 +201,43 @@ def test_a_checkpoint_of_something_else_is_told(tmp_path: Path) -> None:
         lora(str(tmp_path / "some.pt"))
 
 
+# ---------------------------------------------------------------------- what a report says of them
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "file", "folder", "gone"])
+def test_a_report_has_texts_and_no_labels(
+    data: Callable[..., str], tmp_path: Path, tokenizer: str
+) -> None:
+    where = tmp_path / "tokenizer"
+    if tokenizer == "bytes":
+        local = data("--length", 32)
+    else:
+        words = Tokenizer(WordLevel({"<eos>": 0, "[UNK]": 1, "the": 2}, unk_token="[UNK]"))
+        words.pre_tokenizer = Whitespace()
+        fast = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", unk_token="[UNK]")
+        fast.save_pretrained(str(where))
+        file = where if tokenizer == "folder" else where / "tokenizer.json"
+        local = data("--length", 32, "--tokenizer", file)
+        if tokenizer == "gone":
+            shutil.rmtree(where)
+    recipe = recipe_of(local, tmp_path, "trainer.max_duration=2ep")
+    train(recipe.model_copy(update={"eval_loader": recipe.train_loader}))
+    page = ParsedPage(write_page([read_run(tmp_path / "run")], tmp_path / "page.html"))
+    assert "LanguageCrossEntropy" in page.texts["th"]
+    assert page.texts["h3"][0] == "LanguageCrossEntropy against cost"
+    assert "Further left is cheaper, lower is better." in page.texts["p"]
+    assert not any("Flagged" in name or "Accuracy" in name for name in page.texts["dt"])
+    shown = page.texts["blockquote"]
+    assert len(shown) > 1
+    if tokenizer == "bytes":
+        packed = " ".join("".join(texts()["eval"][:3]).split())
+        assert all(text.strip("\ufffd") in packed for text in shown)
+    elif tokenizer == "gone":
+        assert all(token.isdecimal() or token == "…" for text in shown for token in text.split())
+    else:
+        assert any(set(text.split()) == {"the"} for text in shown)  # of all others nothing is known
+
+
 # ---------------------------------------------------------------------- tokens and models that fit
 
 
@@ -225,6 +271,21 @@ def test_classes_that_the_model_has_nothing_for_are_refused(
     message = "train_loader.dataset has 3 classes, and the model 2: give a model of num_classes=3"
     with pytest.raises(RecipeError, match=message):
         build_trainer(recipe)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "LabelSmoothing"])
+def test_what_mixes_images_is_refused(data: Callable[..., str], tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"algorithms\.{name} takes .*: leave it out"):
+        build_trainer(recipe_of(data("--length", 32), tmp_path, f"algorithms.{name}={{}}"))
+
+
+@pytest.mark.parametrize("name", ["sequence_classification", "text_classification"])
+def test_data_without_classes_are_refused(data: Callable[..., str], name: str) -> None:
+    there = {"local": data("--length", 32), "length": 32}
+    more = {"text": "tokens"} if name == "text_classification" else {}
+    config = LoaderConfig(dataset={"name": name, **there, **more}, batch_size=1)
+    with pytest.raises(RecipeError, match="label='label' is no column of the shards, which have"):
+        build_loader("train_loader", config, train=True, seed=1)
 
 
 def test_that_documents_are_cut_is_said(

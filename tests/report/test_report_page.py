@@ -24,7 +24,7 @@ from composer_dataagent.report import (
 )
 
 SCRIPT = "<script>alert(1)</script>"
-ACCURACY = "Accuracy against cost"
+ACCURACY = "MulticlassAccuracy against cost"
 EVERYONE = ["The two rewards", "Who gets selected", "Coverage", "Schedule"]
 AGENT = ["What the policy does", "Health of the agent (PPO)"]
 SAMPLES = ["Most chosen samples", "Least chosen samples"]
@@ -237,10 +237,42 @@ def test_names_do_not_cover_the_lines(tmp_path: Path, names: list[str], below: b
     assert under_the_axis == {below}
 
 
-def test_a_metric_that_is_no_accuracy(tmp_path: Path) -> None:
-    rows = [{"epoch": e, "samples_seen": e, "metrics": {"eval/Loss": 2.5 - e}} for e in range(2)]
+@pytest.mark.parametrize(
+    ("metric", "name", "better"),
+    [
+        ("eval/LanguageCrossEntropy", "LanguageCrossEntropy", ", lower is better."),
+        ("held_out/LanguagePerplexity", "held_out/LanguagePerplexity", ", lower is better."),
+        ("eval/MaskedAccuracy", "MaskedAccuracy", ", higher is better."),
+        ("eval/Taste", "Taste", "."),
+    ],
+)
+def test_a_metric_has_its_own_name_and_direction(
+    tmp_path: Path, metric: str, name: str, better: str
+) -> None:
+    rows = [{"epoch": e, "samples_seen": e, "metrics": {metric: 0.75 - e / 2}} for e in range(2)]
     page = ParsedPage(write_page([make_run("random", rows)], tmp_path / "page.html"))
-    assert "eval/Loss" in page.texts["th"] and page.texts["td"][0] == "1.5"
+    assert name in page.texts["th"] and name in page.texts["dt"] and name in page.texts["text"]
+    assert headings(page)[0] == f"{name} against cost"
+    assert f"Further left is cheaper{better}" in page.texts["p"]
+    assert page.texts["td"][0] == ("25.0 %" if "Accuracy" in name else "0.25")
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "where"),
+    [
+        ("Accuracy", [0.1, 0.90, 0.91, 0.92, 0.93], "below"),
+        ("CrossEntropy", [9.0, 0.23, 0.22, 0.21, 0.2], "above"),
+    ],
+)
+def test_a_steep_beginning_is_left_out(
+    tmp_path: Path, metric: str, values: list[float], where: str
+) -> None:
+    rows = [
+        {"epoch": e, "samples_seen": e, "metrics": {metric: value}}
+        for e, value in enumerate(values)
+    ]
+    page = ParsedPage(write_page([make_run("random", rows)], tmp_path / "page.html"))
+    assert any(f"The beginning lies {where} the picture." in text for text in page.texts["p"])
 
 
 def test_the_page_is_replaced_as_a_whole_and_no_setting_leaks(tmp_path: Path) -> None:

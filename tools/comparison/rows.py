@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from comparison.measures import MEASURES, measured
 from comparison.shards import wrong_labels
@@ -105,6 +104,25 @@ def _row_of(line: str, place: str, columns: set[str]) -> dict[str, Any]:
     return row
 
 
+def is_made(path: Path, row: Mapping[str, Any] | None, name: str, recipe: str) -> bool:
+    """Whether a results file has a run.
+
+    Args:
+        path (Path): The file.
+        row (Mapping[str, Any] | None): What it has in the run's place.
+        name (str): Of the run.
+        recipe (str): Fingerprint of how it would be made now.
+
+    Raises:
+        click.ClickException: It was made with other settings.
+    """
+    if row is not None and row["recipe"] != recipe:
+        raise click.ClickException(
+            f"{path} has {name}, made with other settings: give another --out"
+        )
+    return row is not None
+
+
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Add a row; it is on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,8 +135,3 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def values(rows: Iterable[Mapping[str, Any]], name: str) -> dict[int, float]:
     """One value of rows that differ in their seeds only, by seed."""
     return {row["seed"]: row[name] for row in rows if row[name] is not None}
-
-
-def mean(rows: Iterable[Mapping[str, Any]], name: str) -> float:
-    """The mean of one value over seeds."""
-    return float(np.mean(list(values(rows, name).values())))

@@ -15,7 +15,7 @@ from typing import Any
 
 from comparison.methods import METHODS, settings_of
 from comparison.rows import row_of
-from comparison.shards import wrong_labels
+from comparison.shards import train_folder, wrong_labels
 from comparison.sources import RECIPES
 from composer_dataagent import DataAgent
 from composer_dataagent.recipes import Recipe, load_recipe, train
@@ -95,7 +95,7 @@ def plan(job: Job, data: Path, runs: Path) -> Plan:
         ValueError: The budget is too small for the method.
     """
     recipe = load_recipe(recipe_file(job.source)).model_dump()
-    shards = data / f"{job.condition}-seed{job.seed}"
+    shards = train_folder(data, job.condition, job.seed)
     num_samples = len(wrong_labels(shards))
     epochs = int(recipe["trainer"]["max_duration"].removesuffix("ep"))
     settings = settings_of(

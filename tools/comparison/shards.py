@@ -24,7 +24,7 @@ _WRONG = "wrong.npy"
 
 def is_prepared(folder: Path, condition: str, seed: int) -> bool:
     """Whether :func:`prepare` has nothing to do."""
-    return (folder / "eval").exists() and _train_folder(folder, condition, seed).exists()
+    return (folder / "eval").exists() and train_folder(folder, condition, seed).exists()
 
 
 def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
@@ -43,7 +43,7 @@ def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
         Path: The folder of the shards to train on.
     """
     _write(folder / "eval", source.eval, enumerate(source.eval.labels))
-    train = _train_folder(folder, condition, seed)
+    train = train_folder(folder, condition, seed)
     rng = np.random.default_rng([zlib.crc32(condition.encode()), seed])
     data = CONDITIONS[condition](source.train.labels, rng)
     _write(train, source.train, zip(data.rows, data.labels, strict=True), data.wrong)
@@ -55,7 +55,8 @@ def wrong_labels(train: Path) -> NDArray[np.bool_]:
     return np.load(train / _WRONG)
 
 
-def _train_folder(folder: Path, condition: str, seed: int) -> Path:
+def train_folder(folder: Path, condition: str, seed: int) -> Path:
+    """Where a condition of a source goes."""
     return folder / f"{condition}-seed{seed}"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from comparison.measures import Measure, measure_of
 from comparison.methods import METHODS, RULES
-from comparison.rows import mean, values
+from comparison.rows import values
 from comparison.statistics import Difference, paired_difference
 
 Rows = Sequence[Mapping[str, Any]]
@@ -23,12 +23,20 @@ def by_selector(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
     return {name: of_name for name, of_name in found.items() if of_name}
 
 
-def best_rule(rows: Rows) -> str | None:
-    """The rule with the best mean among the rows of one condition."""
-    measure = measure_of(rows)
-    means = {name: mean(own, measure.name) for name, own in by_selector(rows).items()}
-    rules = [name for name in RULES if name in means]
-    return measure.best(rules, key=means.__getitem__, default=None)
+def best_rule(rows: Rows) -> tuple[str | None, int]:
+    """The rule with the best mean among the rows of one condition.
+
+    Returns:
+        tuple[str | None, int]: The rule, and over how many seeds: those that all rules have, for
+        another seed is another task. ``None`` where there is no such seed.
+    """
+    measure, groups = measure_of(rows), by_selector(rows)
+    found = {name: values(groups[name], measure.name) for name in RULES if name in groups}
+    seeds = set.intersection(*map(set, found.values())) if found else set()
+    if not seeds:
+        return None, 0
+    means = {name: np.mean([own[seed] for seed in seeds]) for name, own in found.items()}
+    return measure.best(means, key=means.__getitem__), len(seeds)
 
 
 def difference_to(rows: Rows, selector: str, other: str | None) -> Difference | None:
@@ -80,7 +88,7 @@ def to_markdown(rows: Rows) -> str:
     for source, ratio, conditions in groups_of(rows):
         parts.append(f"## {source}, ratio {ratio:g}\n")
         measure = measure_of(row for own in conditions.values() for row in own)
-        parts.append(f"{measure.title}, mean ± standard deviation over seeds:\n")
+        parts.append(f"{measure.title}, mean ± standard deviation over seeds (how many):\n")
         parts.append(_levels(conditions, measure))
         parts.append(
             f"\nPaired differences in {measure.unit} ({measure.sign}), with 95 % bootstrap "
@@ -96,27 +104,27 @@ def to_markdown(rows: Rows) -> str:
 
 def _levels(conditions: Mapping[str, Rows], measure: Measure) -> str:
     names = dict.fromkeys(name for rows in conditions.values() for name in by_selector(rows))
-    lines, digits = [], measure.digits
-    for name in sorted(names, key=list(METHODS).index):
-        cells, means = [], []
-        for rows in conditions.values():
-            own = by_selector(rows).get(name)
-            if own is None:
-                cells.append("")
-                continue
-            found = measure.scale * np.array(list(values(own, measure.name).values()))
-            means.append(found.mean())
-            spread = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
-            cells.append(f"{found.mean():.{digits}f}{spread} ({len(found)})")
-        complete = len(means) == len(conditions)
-        lines.append([name, *cells, f"{np.mean(means):.{digits}f}" if complete else ""])
-    return in_markdown(["selector", *conditions, "mean"], lines)
+    columns = with_mean(conditions)
+    lines = [
+        [name, *(_level(by_selector(rows).get(name, []), measure) for rows in columns.values())]
+        for name in sorted(names, key=list(METHODS).index)
+    ]
+    return in_markdown(["selector", *columns], lines)
+
+
+def _level(rows: Rows, measure: Measure) -> str:
+    """Mean and deviation over seeds, and how many these are; empty where there is none."""
+    found = measure.scale * np.array(list(values(rows, measure.name).values()))
+    if not len(found):
+        return ""
+    spread = f" ± {found.std(ddof=1):.{measure.digits}f}" if len(found) > 1 else ""
+    return f"{found.mean():.{measure.digits}f}{spread} ({len(found)})"
 
 
 def _differences(conditions: Mapping[str, Rows], measure: Measure) -> str:
     lines = []
     for condition, rows in with_mean(conditions).items():
-        best = best_rule(rows)
+        best, seeds = best_rule(rows)
         for name in by_selector(rows):
             if name == "full" or name in RULES:
                 continue
@@ -124,7 +132,7 @@ def _differences(conditions: Mapping[str, Rows], measure: Measure) -> str:
                 interval(difference_to(rows, name, other), measure.digits)
                 for other in ("full", "random", "short", best)
             ]
-            lines.append([condition, name, *cells, best or ""])
+            lines.append([condition, name, *cells, f"{best} ({seeds})" if best else ""])
     return in_markdown(
         ["condition", "selector", "to full", "to random", "to short", "to best rule", "best rule"],
         lines,

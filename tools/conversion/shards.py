@@ -178,7 +178,7 @@ def counts_of(out: Path, parts: int) -> Counts:
     return sum((Counts.load(folder_of(out, i) / COUNTS) for i in range(parts)), Counts())
 
 
-def merge(out: Path, parts: int, counts: Counts, about: Mapping[str, int]) -> None:
+def merge(out: Path, parts: int, counts: Counts, about: Mapping[str, Any]) -> None:
     """One index over all parts, in the order of the inputs.
 
     As ``streaming.base.util.merge_index`` does, which leaves files open.
