@@ -39,6 +39,16 @@ AGENTS: dict[str, dict[str, Any]] = {
     "paper": {"preset": "paper"},  # gradient weights, too: 1 / ratio
     "infobatch": {"selector": "infobatch"},
 }
+FAILURES = [
+    ("forward", (FIRST,)),
+    ("backward", (FIRST,)),
+    ("forward", (LAST,)),
+    ("backward", (MIDDLE,)),
+    ("forward", (LAST_PRUNED,)),
+    ("backward", (2, MIDDLE)),  # 16, then 4, then 1
+]
+# Each failure with one agent, and with each of the others the one that shrinks batches twice.
+ALWAYS = [("signals", *failure) for failure in FAILURES] + [(a, *FAILURES[-1]) for a in AGENTS]
 
 
 class Check(Callback):
@@ -119,17 +129,12 @@ def without_failure(shards: str) -> Callable[..., Outcome]:
 
 
 @pytest.mark.parametrize(
-    ("where", "batches"),
+    ("name", "where", "batches"),
     [
-        ("forward", (FIRST,)),
-        ("backward", (FIRST,)),
-        ("forward", (LAST,)),
-        ("backward", (MIDDLE,)),
-        ("forward", (LAST_PRUNED,)),
-        ("backward", (2, MIDDLE)),  # 16, then 4, then 1
+        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.grid)
+        for case in ((name, *failure) for name in AGENTS for failure in FAILURES)
     ],
 )
-@pytest.mark.parametrize("name", AGENTS)
 def test_a_run_that_ran_out_of_memory_equals_one_that_did_not(
     make_trainer: Any,
     shards: str,

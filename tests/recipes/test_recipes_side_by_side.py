@@ -14,7 +14,7 @@ from composer_dataagent.recipes.config import LoaderConfig
 from composer_dataagent.recipes.data import build_loader
 
 JOBS = 3
-LOADERS = 15
+LOADERS = 5
 
 
 def job(number: int, shards: str, start: Any, failures: Any) -> None:
