@@ -11,6 +11,7 @@ from typing import Any
 import killable_run
 import pytest
 from digits_run import Recorder, weights_of
+from killable_run import saved_before
 from same_states import assert_same
 
 from composer_dataagent import DataAgent
@@ -59,31 +60,31 @@ def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(
     ("name", "save_interval", "kill_after"),
     [
-        # every batch saved: in the middle of epochs, and around their ends
+        # in the middle of epochs, and around their ends; the first one saves every batch
         ("signals", "1ba", 2),
-        ("signals", "1ba", FIRST - 1),
-        ("signals", "1ba", FIRST),
-        ("signals", "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
+        ("signals", *saved_before(FIRST - 1)),
+        ("signals", *saved_before(FIRST)),
+        ("signals", *saved_before(FIRST + 1)),  # from the first epoch's last batch or its end
         pytest.param("signals", "1ba", FIRST + 3, marks=pytest.mark.grid),
-        ("signals", "1ba", FIRST + PRUNED + 1),
-        ("signals", "1ba", TOTAL),
+        ("signals", *saved_before(FIRST + PRUNED + 1)),
+        ("signals", *saved_before(TOTAL)),
         pytest.param("signals", "3ba", FIRST + 5, marks=pytest.mark.grid),
         # epoch ends only
         ("signals", "1ep", FIRST + 2),
         pytest.param("signals", "1ep", FIRST + PRUNED + 3, marks=pytest.mark.grid),
         ("signals", "1ep", -(FIRST + PRUNED)),
         # some batches saved: the last ones before the end are trained again
-        ("rounds", "1ba", ROUND),
-        ("rounds", "1ba", ROUND + 1),
+        ("rounds", *saved_before(ROUND)),
+        ("rounds", *saved_before(ROUND + 1)),
         ("rounds", "3ba", ROUND + 6),
-        ("rounds, look", "1ba", ROUND + 4),
+        ("rounds, look", *saved_before(ROUND + 4)),
         ("rounds, look", "3ba", ROUND + 14),
         pytest.param("workers", "1ba", FIRST + 3, marks=pytest.mark.grid),
         pytest.param("workers", "1ep", FIRST + 3, marks=pytest.mark.grid),
         pytest.param("dropout", "1ba", FIRST + 1, marks=pytest.mark.grid),
-        ("dropout", "1ba", FIRST + 4),
+        ("dropout", *saved_before(FIRST + 4)),
         pytest.param("dropout", "1ep", FIRST + 4, marks=pytest.mark.grid),
-        ("dropout, workers", "1ba", FIRST + 4),
+        ("dropout, workers", *saved_before(FIRST + 4)),
         ("dropout, workers", "1ep", FIRST + 4),
     ],
 )
