@@ -22,6 +22,7 @@ from digits_run import (
     make_model,
     weights_of,
 )
+from grid_marks import grid
 from same_states import assert_same
 from small_memory import SmallMemory
 from torch import Tensor, nn
@@ -130,10 +131,7 @@ def without_failure(shards: str) -> Callable[..., Outcome]:
 
 @pytest.mark.parametrize(
     ("name", "where", "batches"),
-    [
-        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.grid)
-        for case in ((name, *failure) for name in AGENTS for failure in FAILURES)
-    ],
+    grid(((name, *failure) for name in AGENTS for failure in FAILURES), ALWAYS),
 )
 def test_a_run_that_ran_out_of_memory_equals_one_that_did_not(
     make_trainer: Any,
