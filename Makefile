@@ -11,7 +11,9 @@ INSTALLED := $(VENV)/.installed
 
 # Streaming counts the names of its shared memory and of its lock files from 0, so each half of the
 # tests has a /dev/shm and a folder for temporary files of its own.
-HALVES := test-algorithm test-others
+HALVES := test-training test-others
+# As long as all others together.
+TRAINING := tests/algorithm tests/cli tests/recipes
 APART = unshare --user --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && exec "$$@"' sh
 half = mkdir -p $(TMP) && TMPDIR=$(TMP) $(APART) $(BIN)/python -m pytest
 $(HALVES): TMP = $${TMPDIR:-/tmp}/$(notdir $(CURDIR))-$@
@@ -37,11 +39,11 @@ test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.
 	if $(APART) true; then OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs 2 $(HALVES); \
 	  else $(MAKE) --keep-going $(HALVES) APART=; fi
 
-test-algorithm: $(INSTALLED)
-	$(half) tests/algorithm
+test-training: $(INSTALLED)
+	$(half) $(TRAINING)
 
 test-others: $(INSTALLED)
-	$(half) --ignore tests/algorithm
+	$(half) $(TRAINING:%=--ignore=%)
 
 test-grid: $(INSTALLED)  ## All combinations of settings, ranks and kills; takes long.
 	$(BIN)/python -m pytest -m grid

@@ -54,7 +54,7 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     before = rows(tmp_path)
-    done = compare(tmp_path, *what)
+    done = compare(tmp_path, *what, "--jobs", "1")
     assert done.exit_code == 0, done.output
     after = rows(tmp_path)
     assert after[: len(before)] == before and len(before) < len(after)
