@@ -211,9 +211,8 @@ def refuse_workers_that_know_nothing(dataset: object) -> None:
     Raises:
         RuntimeError: There is one.
     """
-    # Every object of a process is many; a process that was forked copies the memory of all it sees.
     if not multiprocessing.active_children():
-        return
+        return  # no worker runs; to look at every object is slow, and copies the memory of a fork
     for thing in gc.get_objects():  # not isinstance: it would ask objects that pose as others
         if issubclass(type(thing), DataLoader) and vars(thing).get("dataset") is dataset:
             _refuse_running_workers(thing)
