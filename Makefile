@@ -9,7 +9,16 @@ COMMUNITY := $(VENV)-community
 LLMFOUNDRY := $(VENV)-llmfoundry
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-grid test-community test-llmfoundry lint format clean
+# Streaming counts the names of its shared memory and of its lock files from 0, so each half of the
+# tests has a /dev/shm and a folder for temporary files of its own.
+HALVES := test-training test-others
+# As long as all others together.
+TRAINING := tests/algorithm tests/cli tests/recipes
+APART = unshare --user --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && exec "$$@"' sh
+half = mkdir -p $(TMP) && TMPDIR=$(TMP) $(APART) $(BIN)/python -m pytest
+$(HALVES): TMP = $${TMPDIR:-/tmp}/$(notdir $(CURDIR))-$@
+
+.PHONY: help install demo test $(HALVES) test-grid test-community test-llmfoundry lint format clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -25,8 +34,16 @@ install: $(INSTALLED)  ## Make .venv and install the package into it.
 demo: $(INSTALLED)  ## Train on digits four ways, print a table, write an HTML report.
 	$(BIN)/composer-dataagent demo
 
+# A core for each half; one after the other where the system gives no /dev/shm of one's own.
 test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.
-	$(BIN)/python -m pytest
+	if $(APART) true; then OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs 2 $(HALVES); \
+	  else $(MAKE) --keep-going $(HALVES) APART=; fi
+
+test-training: $(INSTALLED)
+	$(half) $(TRAINING)
+
+test-others: $(INSTALLED)
+	$(half) $(TRAINING:%=--ignore=%)
 
 test-grid: $(INSTALLED)  ## All combinations of settings, ranks and kills; takes long.
 	$(BIN)/python -m pytest -m grid

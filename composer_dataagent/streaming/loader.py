@@ -8,6 +8,7 @@ import contextlib
 import errno
 import functools
 import gc
+import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator
 from traceback import clear_frames
@@ -210,6 +211,8 @@ def refuse_workers_that_know_nothing(dataset: object) -> None:
     Raises:
         RuntimeError: There is one.
     """
+    if not multiprocessing.active_children():
+        return  # no worker runs; to look at every object is slow, and copies the memory of a fork
     for thing in gc.get_objects():  # not isinstance: it would ask objects that pose as others
         if issubclass(type(thing), DataLoader) and vars(thing).get("dataset") is dataset:
             _refuse_running_workers(thing)

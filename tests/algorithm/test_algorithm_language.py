@@ -105,7 +105,10 @@ def train(
     return agent, account, float(np.nanmean(account.losses))
 
 
-@pytest.mark.parametrize("state", ["signals", "features", "both"])
+@pytest.mark.parametrize(
+    "state",
+    [*(pytest.param(part, marks=pytest.mark.grid) for part in ("signals", "features")), "both"],
+)
 def test_a_causal_language_model_is_scored_by_passage(tmp_path: Path, state: str) -> None:
     agent, account, loss = train(tmp_path / "data", state=state)
     assert loss < np.log(256) - 1.3  # bytes of English, a little known

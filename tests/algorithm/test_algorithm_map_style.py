@@ -15,6 +15,7 @@ import pytest
 import torch
 from composer.core import Callback
 from digits_run import NUM_SAMPLES, Recorder, make_map_loader, make_model, weights_of
+from killable_run import saved_before
 from map_ranks import run_ranks
 from same_states import assert_same
 from torch.utils.data import DataLoader, WeightedRandomSampler
@@ -210,14 +211,14 @@ def run(name: str, folder: Path, **arguments: Any) -> killable_run.Outcome:
     [
         ("random", "1ba", 2),
         pytest.param("random", "1ba", FIRST, marks=pytest.mark.grid),
-        ("random", "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
-        ("random", "1ba", FIRST + 4),
+        ("random", *saved_before(FIRST + 1)),  # from the first epoch's last batch or its end
+        ("random", *saved_before(FIRST + 4)),
         ("random", "1ep", FIRST + 3),
-        ("distributed", "1ba", FIRST + 4),
+        ("distributed", *saved_before(FIRST + 4)),
         ("distributed", "1ep", FIRST + PRUNED + 2),
-        ("workers", "1ba", FIRST + 4),
+        ("workers", *saved_before(FIRST + 4)),
         pytest.param("workers", "1ep", FIRST + 3, marks=pytest.mark.grid),
-        ("dropout", "1ba", FIRST + 4),
+        ("dropout", *saved_before(FIRST + 4)),
         pytest.param("dropout", "1ep", FIRST + 4, marks=pytest.mark.grid),
     ],
 )

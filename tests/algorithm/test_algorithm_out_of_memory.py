@@ -22,6 +22,7 @@ from digits_run import (
     make_model,
     weights_of,
 )
+from grid_marks import grid
 from same_states import assert_same
 from small_memory import SmallMemory
 from torch import Tensor, nn
@@ -39,6 +40,16 @@ AGENTS: dict[str, dict[str, Any]] = {
     "paper": {"preset": "paper"},  # gradient weights, too: 1 / ratio
     "infobatch": {"selector": "infobatch"},
 }
+FAILURES = [
+    ("forward", (FIRST,)),
+    ("backward", (FIRST,)),
+    ("forward", (LAST,)),
+    ("backward", (MIDDLE,)),
+    ("forward", (LAST_PRUNED,)),
+    ("backward", (2, MIDDLE)),  # 16, then 4, then 1
+]
+# Each failure with one agent, and with each of the others the one that shrinks batches twice.
+ALWAYS = [("signals", *failure) for failure in FAILURES] + [(a, *FAILURES[-1]) for a in AGENTS]
 
 
 class Check(Callback):
@@ -119,17 +130,9 @@ def without_failure(shards: str) -> Callable[..., Outcome]:
 
 
 @pytest.mark.parametrize(
-    ("where", "batches"),
-    [
-        ("forward", (FIRST,)),
-        ("backward", (FIRST,)),
-        ("forward", (LAST,)),
-        ("backward", (MIDDLE,)),
-        ("forward", (LAST_PRUNED,)),
-        ("backward", (2, MIDDLE)),  # 16, then 4, then 1
-    ],
+    ("name", "where", "batches"),
+    grid(((name, *failure) for name in AGENTS for failure in FAILURES), ALWAYS),
 )
-@pytest.mark.parametrize("name", AGENTS)
 def test_a_run_that_ran_out_of_memory_equals_one_that_did_not(
     make_trainer: Any,
     shards: str,

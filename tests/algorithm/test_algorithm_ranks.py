@@ -14,7 +14,7 @@ import killable_run
 import pytest
 import torch
 from digits_run import NUM_SAMPLES, write_shards
-from killable_run import Outcome
+from killable_run import Outcome, saved_before
 from same_states import assert_same
 
 # No padding on 2 and 4 ranks, neither of all samples nor of half of them: a sample that is trained
@@ -111,7 +111,8 @@ def policy_of(outcome: Outcome) -> torch.Tensor:
         pytest.param(2, "fsdp1", marks=pytest.mark.grid),
         pytest.param(2, "fsdp1-checkpointing", marks=pytest.mark.grid),
         (2, "fsdp2"),
-        (4, "fsdp2-full"),
+        (2, "fsdp2-full"),
+        pytest.param(4, "fsdp2-full", marks=pytest.mark.grid),
         (2, "fsdp2-checkpointing"),
         (1, "compile"),
         pytest.param(2, "compile-fsdp1", marks=pytest.mark.grid),
@@ -140,7 +141,8 @@ def test_ranks_train_on_what_one_process_trains_on(
         (2, "fsdp2", {"state": "features"}),
         (2, "compile-fsdp2", {"state": "features"}),
         pytest.param(1, "compile-inductor", {"state": "features"}, marks=COMPILES),
-        (4, None, {"preset": "paper"}),
+        (2, None, {"preset": "paper"}),
+        pytest.param(4, None, {"preset": "paper"}, marks=pytest.mark.grid),
         (2, None, {"selector": "infobatch"}),
         (2, None, IN_ROUNDS),
         (2, "fsdp2", {"look": True, **IN_ROUNDS}),
@@ -243,14 +245,14 @@ def test_what_ranks_send_each_other_is_counted_and_little(even_shards: str, tmp_
         (None, "1ba", 2),
         pytest.param(None, "1ba", FIRST - 1, marks=pytest.mark.grid),
         pytest.param(None, "1ba", FIRST, marks=pytest.mark.grid),
-        (None, "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
+        (None, *saved_before(FIRST + 1)),  # from the first epoch's last batch or its end
         pytest.param(None, "1ba", FIRST + 4, marks=pytest.mark.grid),
         (None, "1ep", FIRST + 3),
-        ("fsdp1", "1ba", FIRST + 4),
-        ("fsdp2", "1ba", FIRST + 4),
+        ("fsdp1", *saved_before(FIRST + 4)),
+        ("fsdp2", "4ba", FIRST + 4),
         pytest.param("fsdp2", "1ba", FIRST + PRUNED + 2, marks=pytest.mark.grid),
         pytest.param("fsdp2", "1ep", FIRST + 3, marks=pytest.mark.grid),
-        ("fsdp2-full", "1ba", FIRST + 4),
+        ("fsdp2-full", *saved_before(FIRST + 4)),
     ],
 )
 def test_two_killed_ranks_resume_as_if_never_stopped(
@@ -272,16 +274,19 @@ def test_two_ranks_killed_in_rounds(
     even_shards: str, tmp_path: Path, whole: Any, kill_after: int
 ) -> None:
     arguments = {"ranks": 2, "look": True, **IN_ROUNDS}
-    assert_killed_goes_on(even_shards, tmp_path, whole(**arguments), kill_after, "1ba", arguments)
+    save_interval, kill_after = saved_before(kill_after)
+    assert_killed_goes_on(
+        even_shards, tmp_path, whole(**arguments), kill_after, save_interval, arguments
+    )
 
 
 @pytest.mark.parametrize(
     ("before", "after", "save_interval"),
     [
-        (2, 1, "1ba"),
+        (2, 1, "16ba"),
         pytest.param(1, 2, "1ba", marks=pytest.mark.grid),
         pytest.param(4, 2, "1ba", marks=pytest.mark.grid),
-        (2, 4, "1ba"),
+        (2, 4, "16ba"),
         (4, 2, "1ep"),
         pytest.param(1, 4, "1ep", marks=pytest.mark.grid),
     ],

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import killable_run
-import numpy as np
 import pytest
+from digits_run import Recorder, weights_of
+from killable_run import saved_before
 from same_states import assert_same
+
+from composer_dataagent import DataAgent
 
 # Batches of 16: 13 in the full first epoch, 7 in each pruned one.
 FIRST, PRUNED = 13, 7
@@ -57,36 +60,31 @@ def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(
     ("name", "save_interval", "kill_after"),
     [
-        # every batch saved: in the middle of epochs, and around their ends
+        # in the middle of epochs, and around their ends; the first one saves every batch
         ("signals", "1ba", 2),
-        ("signals", "1ba", FIRST - 1),
-        ("signals", "1ba", FIRST),
-        ("signals", "1ba", FIRST + 1),  # resumes from the first epoch's last batch or its end
+        ("signals", *saved_before(FIRST - 1)),
+        ("signals", *saved_before(FIRST)),
+        ("signals", *saved_before(FIRST + 1)),  # from the first epoch's last batch or its end
         pytest.param("signals", "1ba", FIRST + 3, marks=pytest.mark.grid),
-        ("signals", "1ba", FIRST + PRUNED + 1),
-        ("signals", "1ba", TOTAL),
+        ("signals", *saved_before(FIRST + PRUNED + 1)),
+        ("signals", *saved_before(TOTAL)),
         pytest.param("signals", "3ba", FIRST + 5, marks=pytest.mark.grid),
         # epoch ends only
         ("signals", "1ep", FIRST + 2),
         pytest.param("signals", "1ep", FIRST + PRUNED + 3, marks=pytest.mark.grid),
         ("signals", "1ep", -(FIRST + PRUNED)),
         # some batches saved: the last ones before the end are trained again
-        ("fallback", "3ba", FIRST + 4),
-        ("features", "3ba", FIRST + 3),
-        ("paper", "3ba", FIRST + 3),
-        ("infobatch", "3ba", FIRST + 3),
-        ("ucb", "3ba", FIRST + 3),
-        ("rounds", "1ba", ROUND),
-        ("rounds", "1ba", ROUND + 1),
+        ("rounds", *saved_before(ROUND)),
+        ("rounds", *saved_before(ROUND + 1)),
         ("rounds", "3ba", ROUND + 6),
-        ("rounds, look", "1ba", ROUND + 4),
+        ("rounds, look", *saved_before(ROUND + 4)),
         ("rounds, look", "3ba", ROUND + 14),
         pytest.param("workers", "1ba", FIRST + 3, marks=pytest.mark.grid),
         pytest.param("workers", "1ep", FIRST + 3, marks=pytest.mark.grid),
         pytest.param("dropout", "1ba", FIRST + 1, marks=pytest.mark.grid),
-        ("dropout", "1ba", FIRST + 4),
+        ("dropout", *saved_before(FIRST + 4)),
         pytest.param("dropout", "1ep", FIRST + 4, marks=pytest.mark.grid),
-        ("dropout, workers", "1ba", FIRST + 4),
+        ("dropout, workers", *saved_before(FIRST + 4)),
         ("dropout, workers", "1ep", FIRST + 4),
     ],
 )
@@ -123,10 +121,28 @@ def test_killed_three_times(shards: str, tmp_path: Path, uninterrupted: Any) -> 
     assert_same(resumed.final, whole.final)
 
 
+@pytest.mark.parametrize("name", ["fallback", "features", "paper", "infobatch", "ucb"])
+def test_resumed_in_the_same_process_equals_uninterrupted(
+    make_trainer: Any, tmp_path: Path, name: str
+) -> None:
+    """Other agents, of which a kill is to leave no more than a checkpoint either."""
+
+    def run(**trainer: Any) -> tuple[list[list[int]], Any, Any]:
+        recorder = Recorder()
+        agent = DataAgent(**{"ratio": 0.5, "update_interval": 4, **SETTINGS[name]})
+        made = make_trainer(agent, callbacks=[recorder], **trainer)
+        made.fit()
+        return [ids for _, ids in recorder.ids], agent.state_dict(), weights_of(made)
+
+    whole = run(save_folder=str(tmp_path), save_interval="3ba")
+    resumed = run(load_path=str(tmp_path / f"ep1-ba{FIRST + 2}-rank0.pt"))
+    assert len(whole[0]) == TOTAL and resumed[0] == whole[0][FIRST + 2 :]
+    assert_same(resumed[1:], whole[1:])
+
+
 def test_pruned_epochs_differ_from_each_other(uninterrupted: Any) -> None:
     """Guards the tests above: a selection that never changes would make them easy."""
     batches = uninterrupted("signals").batches
     second = {i for b in range(FIRST, FIRST + PRUNED) for i in batches[b]}
     third = {i for b in range(FIRST + PRUNED, TOTAL) for i in batches[b]}
     assert len(second) == len(third) == 102 and second != third
-    assert not np.array_equal(sorted(second), sorted(third))

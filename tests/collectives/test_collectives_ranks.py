@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from forked_ranks import join, start
 
 from composer_dataagent import collectives
 from composer_dataagent.collectives import Ranks, Traffic
@@ -28,9 +28,7 @@ def rows_of(rank: int) -> dict[str, np.ndarray]:
 
 
 def _work(rank: int, ranks: int, folder: str) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks
-    )
+    join(rank, ranks, Path(folder, "rendezvous"))
     group = Ranks()
     sent = []
 
@@ -65,7 +63,7 @@ def _work(rank: int, ranks: int, folder: str) -> None:
 def test_three_ranks_agree() -> None:
     ranks = 3
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_work, args=(ranks, folder), nprocs=ranks)  # type: ignore[attr-defined]
+        start(_work, ranks, folder)
         results: list[Any] = [
             torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(ranks)
         ]

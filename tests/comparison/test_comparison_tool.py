@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compare import PRESETS
+from click.testing import CliRunner, Result
+from compare import PRESETS, main
 from comparison.conditions import CONDITIONS
 from comparison.runs import recipe_file
 from comparison.sources import SOURCES
@@ -22,19 +23,16 @@ from filelock import FileLock
 COMPARE = Path(__file__).parents[2] / "tools" / "compare.py"
 
 
-def command(folder: Path, *arguments: str) -> list[Any]:
-    place = ["--folder", folder / "work", "--out", folder / "results.jsonl"]
-    return [sys.executable, COMPARE, *place, *arguments]
+# Tables are as wide as a terminal of these columns.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
-def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *arguments), capture_output=True, text=True, check=False, env=environment()
-    )
+def command(folder: Path, *arguments: str) -> list[str]:
+    return ["--folder", f"{folder / 'work'}", "--out", f"{folder / 'results.jsonl'}", *arguments]
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+def compare(folder: Path, *arguments: str) -> Result:
+    return CliRunner(env=ENVIRONMENT).invoke(main, command(folder, *arguments))
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -44,7 +42,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     what = ["--conditions", "noise40", "--selectors", "short,random,data_agent", "--seeds", "1"]
-    first = subprocess.Popen(command(tmp_path, *what), env=environment(), start_new_session=True)
+    first = subprocess.Popen(
+        [sys.executable, COMPARE, *command(tmp_path, *what)],
+        env=os.environ | ENVIRONMENT,
+        start_new_session=True,
+    )
     results = tmp_path / "results.jsonl"
     while not (results.exists() and results.read_text()):
         assert first.poll() is None
@@ -52,8 +54,8 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     before = rows(tmp_path)
-    done = compare(tmp_path, *what)
-    assert done.returncode == 0, done.stderr
+    done = compare(tmp_path, *what, "--jobs", "1")
+    assert done.exit_code == 0, done.output
     after = rows(tmp_path)
     assert after[: len(before)] == before and len(before) < len(after)
     keys = {(row["selector"], row["seed"]) for row in after}
@@ -63,7 +65,7 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
         assert 0.7 < row["accuracy"] <= 1
         assert row["wrong"] == round(0.4 * 1437) / 1437
         assert abs(row["share"] - 6.5 / 12) < 0.01 <= row["overhead"]
-    summary = json.loads(done.stdout.splitlines()[-1])
+    summary = json.loads(done.output.splitlines()[-1])
     assert summary["rows"] == 3
     entry = summary["data_agent"]["digits 0.5 noise40"]
     of = {row["selector"]: 100 * row["accuracy"] for row in after}
@@ -73,14 +75,14 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
 
     with FileLock(tmp_path / "work" / ".lock"):
         second = compare(tmp_path, *what)
-    assert second.returncode == 1 and "another compare.py works in" in second.stderr
+    assert second.exit_code == 1 and "another compare.py works in" in second.output
     again = compare(tmp_path, *what)
-    assert again.returncode == 0 and rows(tmp_path) == after
+    assert again.exit_code == 0 and rows(tmp_path) == after
 
     changed = [{**row, "recipe": "of other settings"} for row in after]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
     refused = compare(tmp_path, *what)
-    assert refused.returncode == 1 and "made with other settings: give another" in refused.stderr
+    assert refused.exit_code == 1 and "made with other settings: give another" in refused.output
 
 
 def test_presets_name_what_there_is() -> None:
@@ -94,7 +96,7 @@ def test_presets_name_what_there_is() -> None:
 
 def test_a_preset_gives_its_conditions(tmp_path: Path) -> None:
     done = compare(tmp_path, "--preset", "families", "--sources", "digits", "--prepare")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     written = {path.name for path in (tmp_path / "work" / "data" / "digits").iterdir()}
     conditions = ("clean", "noise40", "asymmetric40", "tail50")
     assert written == {"eval", *(f"{c}-seed{seed}" for c in conditions for seed in range(3))}
@@ -108,28 +110,22 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         (["--sources", "fashion", "--fashion", str(tmp_path)], "dataset-fashion-mnist"),
     ]:
         refused = compare(tmp_path, *arguments)
-        assert refused.returncode in (1, 2) and message in " ".join(refused.stderr.split())
+        assert refused.exit_code in (1, 2) and message in " ".join(refused.output.split())
 
 
 def test_a_line_that_is_no_result_is_told(tmp_path: Path) -> None:
     for line in ["garbage{", '{"a": 1}', "[1]"]:
         (tmp_path / "results.jsonl").write_text(f"{line}\n")
         told = compare(tmp_path, "--table")
-        assert told.returncode == 1 and "Traceback" not in told.stderr
-        assert "results.jsonl, line 1 is no result" in told.stderr.replace("\n", "")
+        assert told.exit_code == 1 and isinstance(told.exception, SystemExit)
+        assert "results.jsonl, line 1 is no result" in told.output.replace("\n", "")
 
 
 def test_results_do_not_go_into_a_table(tmp_path: Path) -> None:
     table = tmp_path / "results.md"
     table.write_text("mine")
-    told = subprocess.run(
-        [sys.executable, COMPARE, "--out", table, "--table"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-    )
-    assert told.returncode == 2 and "should end in .jsonl" in told.stderr
+    told = CliRunner(env=ENVIRONMENT).invoke(main, ["--out", str(table), "--table"])
+    assert told.exit_code == 2 and "should end in .jsonl" in told.output
     assert table.read_text() == "mine"
 
 

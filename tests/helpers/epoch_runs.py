@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from forked_ranks import forkserver
 from mds_samples import (
     NUM_SAMPLES,
     checked_ids,
@@ -134,9 +135,7 @@ def run_epochs(
         job = Job(
             epochs, dataset, dataset_cls, loader, ranks, variables, stock, ends_at_error, folder
         )
-        # A server that has the imports done forks each rank.
-        multiprocessing.set_forkserver_preload(["composer_dataagent.streaming", "boto3", "pytest"])
-        context = multiprocessing.get_context("forkserver")
+        context = forkserver()
         processes = [context.Process(target=_rank, args=(rank, job)) for rank in range(ranks)]
         for process in processes:
             process.start()

@@ -28,12 +28,20 @@ def join(rank: int, ranks: int, meeting: Path, nodes: int = 1) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
 
 
+def forkserver() -> Any:
+    """The way to start processes from a server that has done the imports; there is one for all."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["digits_run", "composer_dataagent.algorithm", "boto3", "pytest"]
+    )
+    return context
+
+
 def start(function: Callable[..., None], ranks: int, *arguments: Any) -> None:
     """Call ``function(rank, ranks, *arguments)`` on each; an error of one is raised here."""
     import torch.multiprocessing as mp
 
-    # A server that has the imports done forks each rank.
-    multiprocessing.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
+    forkserver()
     mp.start_processes(  # type: ignore[attr-defined]
         function, args=(ranks, *arguments), nprocs=ranks, start_method="forkserver"
     )

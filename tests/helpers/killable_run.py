@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forked_ranks import join
+from forked_ranks import forkserver, join
 
 EPOCHS = 3
 GLOBAL_BATCH = 16
@@ -45,6 +45,11 @@ class Outcome:
         return self.finals[0] if self.finals else None
 
 
+def saved_before(batch: int) -> tuple[str, int]:
+    """``save_interval`` and ``kill_after`` of a run of which the batch before is the one saved."""
+    return f"{batch - 1}ba", batch
+
+
 def _full(value: Any) -> Any:
     """Sharded tensors put together."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
@@ -68,9 +73,10 @@ def _train(
     from parallel_runs import parallelism
 
     from composer_dataagent import DataAgent
-    from composer_dataagent.recipes.build import join_ranks
 
     if launched:
+        from composer_dataagent.recipes.build import join_ranks
+
         join_ranks("cpu")
     elif ranks > 1:
         join(rank, ranks, Path(folder, f"rendezvous-{attempt}"))
@@ -150,9 +156,7 @@ def _train(
 
 def _fork(job: tuple[Any, ...]) -> int:
     """Start the ranks, and give the exit code that they had."""
-    # A server that has the imports done forks each run: no thread of the test process is copied.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["digits_run", "composer_dataagent.algorithm"])
+    context = forkserver()  # no thread of the test process is copied
     processes = [context.Process(target=_train, args=(rank, *job)) for rank in range(job[0])]
     for process in processes:
         process.start()

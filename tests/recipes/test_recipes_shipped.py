@@ -40,7 +40,7 @@ def test_a_recipe_says_what_it_needs(name: str) -> None:
 def test_imagenet_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", str(tmp_path / "remote"))
     rng = np.random.default_rng(0)
-    for split, count in {"train": 40, "val": 8}.items():
+    for split, count in {"train": 20, "val": 4}.items():
         columns = {"i": "int", "x": "jpeg", "y": "int"}
         with MDSWriter(out=str(tmp_path / "remote" / split), columns=columns) as writer:
             for i in range(count):
@@ -54,11 +54,11 @@ def test_imagenet_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             "model.in_channels=3",
             f"train_loader.dataset.local={tmp_path / 'local' / 'train'}",
             f"eval_loader.dataset.local={tmp_path / 'local' / 'val'}",
-            "train_loader.batch_size=8",
+            "train_loader.batch_size=4",
             "train_loader.num_workers=0",
             "train_loader.persistent_workers=false",
             "train_loader.pin_memory=false",
-            "eval_loader.batch_size=8",
+            "eval_loader.batch_size=4",
             "eval_loader.num_workers=0",
             "scheduler.t_warmup=1ep",
             "trainer.max_duration=3ep",
@@ -68,7 +68,7 @@ def test_imagenet_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ],
     )
     train(recipe)
-    assert [row["selected"] for row in read_run(tmp_path / "run").rows] == [40, 24, 24]
+    assert [row["selected"] for row in read_run(tmp_path / "run").rows] == [20, 12, 12]
 
 
 def convert(rows: Sequence[Mapping[str, Any]], out: str, *options: str) -> None:

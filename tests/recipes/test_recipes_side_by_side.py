@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
+from forked_ranks import forkserver
 from mds_samples import write_shards
 
 from composer_dataagent.recipes.config import LoaderConfig
@@ -34,7 +34,7 @@ def test_no_job_takes_anothers_shared_memory(tmp_path: Path) -> None:
     for number in range(JOBS):
         for at in range(LOADERS):
             write_shards(tmp_path / f"{number}-{at}", [5])
-    context = multiprocessing.get_context("spawn")
+    context = forkserver()
     start, failures = context.Barrier(JOBS), context.Queue()
     arguments = [(number, str(tmp_path), start, failures) for number in range(JOBS)]
     processes = [context.Process(target=job, args=each) for each in arguments]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from forked_ranks import join, start
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard
@@ -22,10 +22,9 @@ from torch.distributed.tensor.parallel import (
 from composer_dataagent.signals import FeatureHook, detect_signals
 
 
-def _errors(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    mesh = init_device_mesh("cpu", (2,))
+def _errors(rank: int, ranks: int, folder: str) -> None:
+    join(rank, ranks, Path(folder, "rendezvous"))
+    mesh = init_device_mesh("cpu", (ranks,))
     model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 4))
     plan: dict[str, ParallelStyle] = {
         "2": ColwiseParallel(output_layouts=Shard(-1), use_local_output=False)
@@ -49,7 +48,7 @@ def _errors(rank: int, folder: str) -> None:
 
 
 def test_outputs_and_features_that_are_spread_over_ranks(tmp_path: Path) -> None:
-    mp.spawn(_errors, args=(str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
+    start(_errors, 2, str(tmp_path))
     for rank in range(2):
         outputs, features = torch.load(tmp_path / f"{rank}.pt")
         assert "outputs of Sequential are a DTensor [2, 4] that is spread as (Shard(" in outputs

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -121,7 +122,11 @@ def test_sequences_of_one_token_have_no_next_one() -> None:
     assert signals.loss.tolist() == signals.entropy.tolist() == [0.0] * 3
 
 
-def test_compiled_is_the_same() -> None:
+# By default not by inductor: it compiles C++.
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.grid)])
+def test_compiled_is_the_same(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    tokens._compiled.cache_clear()
     logits, labels = sequences(3, 40, 5000)
     options = TokenOptions(compile=True)
     expected = reference(logits, labels, shift=True)

@@ -131,7 +131,7 @@ def test_selections_of_later_epochs(shards: str, workers: int) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_shards_any_subset(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6), "shard sizes")
     num_samples = sum(sizes)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from epoch_runs import Epoch, Outcome, run_epochs
+from grid_marks import grid
 from mds_samples import NUM_SAMPLES, SHARDS, assert_exactly_once
 from object_store import Fault, ObjectStore
 
@@ -117,14 +119,17 @@ PERMANENT = {
     "flipped, zipped": ("zipped and hashed", Fault(SHARD, "flip", 50), {}, "Checksum failure"),
     "too slow": ("plain", Fault(SHARD, "delay", 2), {"download_timeout": 0.5}, "timeout"),
 }
-# One for each way to fail: no download, a file that is wrong, and one that cannot be unpacked.
-ON_RANKS = ("404", "500", "truncated", "flipped, hashed", "truncated, zipped")
+# Some for each way to fail: no download, a file that is wrong, and one that cannot be unpacked.
+IN_SEVERAL = ("404", "500", "truncated", "flipped, hashed", "truncated, zipped")
 
 
 @pytest.mark.parametrize(
     ("name", "ranks", "workers"),
-    [(name, 1, workers) for name in PERMANENT for workers in (0, 2)]
-    + [(name, RANKS, 0) for name in ON_RANKS],
+    grid(
+        itertools.product(PERMANENT, [1], [0, 2]),
+        [*itertools.product(PERMANENT, [1], [0]), *itertools.product(IN_SEVERAL, [1], [2])],
+    )
+    + [(name, RANKS, 0) for name in IN_SEVERAL],
 )
 def test_permanent_and_the_way_back(
     store: ObjectStore,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import multiprocessing
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked_ranks import forkserver
 from mds_samples import (
     BATCH,
     NUM_SAMPLES,
@@ -163,8 +163,7 @@ def test_a_copy_that_goes_takes_no_locks_along(shards: str) -> None:
     for make in (copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))):
         assert_exactly_once(ids_of(make_loader(make(dataset))), ODD)
         gc.collect()
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(1) as pool:
+        with forkserver().Pool(1) as pool:
             pool.apply(dataset.presence.check)  # raises if it finds that this rank has ended
 
 
