@@ -132,7 +132,7 @@ def test_results_do_not_go_into_a_table(tmp_path: Path) -> None:
 def test_what_was_prepared_is_told(tmp_path: Path) -> None:
     for _ in range(2):  # it is there, whether it was written now or before
         done = compare(tmp_path, "--conditions", "clean,noise40", "--seeds", "1", "--prepare")
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.output
         assert done.stdout == f"2 data sets are in {tmp_path / 'work' / 'data'}\n"
     assert [path.name for path in (tmp_path / "work").glob("[!.]*")] == ["data"]
     assert not (tmp_path / "results.jsonl").exists()
