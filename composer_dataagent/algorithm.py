@@ -614,6 +614,7 @@ class DataAgent(Algorithm):
                 "(save_interval='1ep')"
             )
         self._times.check_ratio()  # not first after a warm-up epoch
+        self._times.check_end(state)
         upcoming = self._attachment.upcoming_epoch()
         if self._selection is None:
             if not self.ledger.seen.any():
@@ -750,7 +751,7 @@ class DataAgent(Algorithm):
         require_ranges(rows.columns)  # on all ranks, before anything is learned from them
         order = np.argsort(rows.columns["step"], kind="stable")
         columns = {name: column[order] for name, column in rows.columns.items()}
-        self._nonfinite.hear(columns["ids"][columns["nonfinite"]], self._times.number)
+        self._nonfinite.hear(columns["ids"][columns["nonfinite"]], self._times.name())
         self.ledger.record(columns["ids"], self._times.number, **_recorded(columns))
         return GatheredRows(columns, rows.rank[order])
 
@@ -806,6 +807,7 @@ class DataAgent(Algorithm):
             known.score = self._judge.score_without_agent(known, self._times.name())
         rng = np.random.default_rng([self.seed, self._times.number])
         selection = self.selector.select(known, size, rng)
+        self._check_selection(selection, size, len(known))
         if candidates is not None:
             selection = Selection(candidates[selection.ids], selection.weights)
         # A rule of the user's may have its own mind.
@@ -816,6 +818,24 @@ class DataAgent(Algorithm):
         epoch = self._times.epoch
         self._churn = float((last != epoch - 1).mean()) if epoch > 0 else None
         self._serve(selection, state)
+
+    def _check_selection(self, selection: object, size: int, of: int) -> None:
+        """Tell whoever wrote a rule what is wrong with what it gave."""
+        what = f"selector {self.selector.name!r}, asked for {size} of {of} samples,"
+        if not isinstance(selection, Selection):
+            raise TypeError(
+                f"{what} returned a {type(selection).__name__}: its select() must return "
+                "Selection(ids, weights=None)"
+            )
+        ids = selection.ids
+        if not len(ids) or ids[0] < 0 or ids[-1] >= of:  # they are sorted
+            got = f"{len(ids)} ids from {ids[0]} to {ids[-1]}" if len(ids) else "no ids"
+            raise ValueError(f"{what} returned {got}: ids are the ledger's rows, 0 to {of - 1}")
+        if self._times.per_epoch > 1 and len(ids) != size:
+            raise ValueError(
+                f"{what} returned {len(ids)}: with interval={self.interval!r} it must be as many "
+                "as asked for, since the trainer knows before an epoch how long it is"
+            )
 
     def _candidates(self) -> NDArray[np.int64] | None:
         """Sorted ids of what the coming round chooses from; None where that is everything."""
@@ -938,7 +958,7 @@ class DataAgent(Algorithm):
             )
             self._told_of_empty = True
         nonfinite = int(means.get("nonfinite", 0))
-        self._nonfinite.end_epoch(nonfinite if collectives.rank() == 0 else 0, epoch)
+        self._nonfinite.end_round(nonfinite if collectives.rank() == 0 else 0, self._times.name())
         return {
             "epoch": epoch,
             "epochs": epochs,
@@ -1003,7 +1023,7 @@ class DataAgent(Algorithm):
         return super().state_dict() | {
             "version": STATE_VERSION,
             "data": self._attachment.fingerprint(),
-            "settings": self.plain_settings(),
+            "settings": self.plain_settings() | {"seed": self.seed},
             "ledger": self.ledger.state_dict(),
             "flagged": torch.from_numpy(np.packbits(self.ledger.flagged)),
             "label_trust": self.ledger.label_trust,
@@ -1051,8 +1071,9 @@ class DataAgent(Algorithm):
 
     def _restore(self, state: dict[str, Any]) -> None:
         assert self._attachment is not None
-        now = {"data": self._attachment.fingerprint(), **self.plain_settings()}
-        then = {"data": state["data"], **state["settings"]}
+        more = {"data": self._attachment.fingerprint(), "seed": self.seed}
+        now = more | self.plain_settings()
+        then = {"seed": self.seed, "data": state["data"], **state["settings"]}
         for name in sorted(now.keys() | then.keys()):
             if now.get(name) != then.get(name):
                 raise ValueError(

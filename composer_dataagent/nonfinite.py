@@ -30,12 +30,12 @@ class NonfiniteWatch:
         self._raises = on_nonfinite == "raise"
         self._example: int | None = None
 
-    def hear(self, ids: NDArray[np.int64], epoch: int) -> None:
+    def hear(self, ids: NDArray[np.int64], when: str) -> None:
         """Ids of visits that were not finite, among those that reached the host now.
 
         Args:
             ids (NDArray[np.int64]): Possibly none.
-            epoch (int): The epoch that they belong to.
+            when (str): The epoch or round that they belong to, as messages say it.
 
         Raises:
             RuntimeError: There are some, and ``on_nonfinite`` is ``raise``.
@@ -44,28 +44,28 @@ class NonfiniteWatch:
             examples = ", ".join(map(str, ids[:EXAMPLES]))
             dots = ", ..." if len(ids) > EXAMPLES else ""
             raise RuntimeError(
-                f"The forward pass gave NaN or an infinity for {len(ids)} samples of epoch {epoch} "
+                f"The forward pass gave NaN or an infinity for {len(ids)} samples of {when} "
                 f"(ids {examples}{dots}). {WHAT_TO_DO}; or go on without them with "
                 "DataAgent(on_nonfinite='skip')"
             )
         if len(ids) and self._example is None:
             self._example = int(ids[0])
 
-    def end_epoch(self, count: int, epoch: int) -> None:
-        """Say, in one line, how often it happened in an epoch, on all ranks together.
+    def end_round(self, count: int, when: str) -> None:
+        """Say, in one line, how often it happened in an epoch or round, on all ranks together.
 
         Args:
             count (int): Visits that were not finite.
-            epoch (int): The epoch that ended.
+            when (str): What ended, as messages say it.
         """
         if count:
             # Another rank's, or from before the run was stopped, if none is known here.
             example = "" if self._example is None else f", for example sample id {self._example}"
             log.warning(
-                "The forward pass gave NaN or an infinity in %d of the visits of epoch %d%s: they "
+                "The forward pass gave NaN or an infinity in %d of the visits of %s%s: they "
                 "count as seen and change nothing that is known of their samples. %s",
                 count,
-                epoch,
+                when,
                 example,
                 WHAT_TO_DO,
             )

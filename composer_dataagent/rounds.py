@@ -12,7 +12,7 @@ from typing import Any
 from composer.core import State, TimeUnit
 
 from composer_dataagent.checks import is_number, require
-from composer_dataagent.selection import RatioSchedule, size_for
+from composer_dataagent.selection import MAX_EPOCH, RatioSchedule, size_for
 
 Schedule = Callable[[int, float], float]
 
@@ -206,6 +206,23 @@ class Timetable:
         """
         if isinstance(self._schedule, RatioSchedule):
             self._size_for(self._schedule.ratio, min(self._counts))
+
+    def check_end(self, state: State) -> None:
+        """Refuse, before training begins, more rounds (or epochs) than the ledger can count.
+
+        Raises:
+            ValueError: There would be.
+        """
+        end = state.max_duration
+        if end is None or end.unit != TimeUnit.EPOCH:
+            return
+        rounds = int(end.value) * self.per_epoch
+        if rounds > MAX_EPOCH + 1:
+            longer = "a longer interval or " if self.per_epoch > 1 else ""
+            raise ValueError(
+                f"{int(end.value)} epochs of {self.per_epoch} rounds are {rounds}, and DataAgent "
+                f"counts up to {MAX_EPOCH + 1}: use {longer}a shorter max_duration"
+            )
 
     def _size_for(self, ratio: float, of: int) -> int:
         size, least = size_for(ratio, of), self._global_batch_size

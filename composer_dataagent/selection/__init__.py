@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from composer_dataagent.selection.foresight import foresee
 from composer_dataagent.selection.gumbel import gumbel_keys, quick_rank01, rank01
-from composer_dataagent.selection.ledger import LEDGER_COLUMNS, Ledger
+from composer_dataagent.selection.ledger import LEDGER_COLUMNS, MAX_EPOCH, Ledger
 from composer_dataagent.selection.mislabel import (
     MISLABEL_GATE_SHARE,
     label_trust,
@@ -25,6 +25,7 @@ from composer_dataagent.selection.selectors import (
 
 __all__ = [
     "LEDGER_COLUMNS",
+    "MAX_EPOCH",
     "MISLABEL_GATE_SHARE",
     "SELECTORS",
     "Ledger",

@@ -33,13 +33,19 @@ class Selection:
             is 1 for all.
 
     Raises:
-        ValueError: The ids are not sorted, unique integers, or the weights do not fit them.
+        TypeError: The ids are no array.
+        ValueError: They are not sorted, unique integers, or the weights do not fit them.
     """
 
     ids: NDArray[np.int64]
     weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ids, np.ndarray):
+            raise TypeError(
+                f"Selection needs ids as a NumPy array, got a {type(self.ids).__name__}: "
+                "np.unique(ids) makes one"
+            )
         # Weights are looked up by binary search: a rule that forgot to sort would give each
         # sample another one's weight, without an error.
         integers = self.ids.ndim == 1 and self.ids.dtype.kind in "iu"

@@ -80,6 +80,7 @@ def test_bytes_per_sample(save: Any) -> None:
         ({"ratio": 0.6}, r"ratio=0\.5, but this one has ratio=0\.6"),
         ({"selector": "random"}, r"selector=.*data_agent.*, but this one has selector=.*random"),
         ({"preset": "paper"}, r"anneal=0\.0, but this one has anneal=0\.125"),
+        ({"seed": 1}, r"seed=0, but this one has seed=1"),
         ({"update_interval": 3}, r"update_interval=10, but this one has update_interval=3"),
     ],
 )

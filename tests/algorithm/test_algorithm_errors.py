@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from composer_dataagent import DataAgent, clear, select
+from composer_dataagent.selection import Selection, Selector
 from composer_dataagent.signals import Signals
 
 
@@ -203,6 +204,53 @@ def test_unknown_outputs_show_the_signals_callable(make_trainer: Any) -> None:
 def test_schedule_that_gives_nonsense(make_trainer: Any) -> None:
     trainer = make_trainer(DataAgent(schedule=lambda epoch, progress: 2.0), callbacks=[NoStep()])
     with pytest.raises(ValueError, match=r"schedule=2\.0.*\(0, 1\].*epoch 0"):
+        trainer.fit()
+
+
+class Rule(Selector):
+    """A rule of the user's, made of a function."""
+
+    name, summary = "mine", "mine"
+
+    def __init__(self, pick: Any) -> None:
+        self._pick = pick
+
+    def select(self, ledger: Any, size: int, rng: Any) -> Any:
+        return self._pick(len(ledger), size)
+
+
+@pytest.mark.parametrize(
+    ("pick", "error", "message"),
+    [
+        (lambda of, size: None, TypeError, r"'mine', asked for 203 of 203.*NoneType.*Selection\("),
+        (lambda of, size: np.arange(size), TypeError, "returned a ndarray"),
+        (lambda of, size: Selection([1, 2]), TypeError, "NumPy array, got a list"),  # type: ignore[arg-type]
+        (lambda of, size: Selection(np.arange(size) + 1), ValueError, "203 ids from 1 to 203.*202"),
+        (lambda of, size: Selection(np.arange(size) - 1), ValueError, "203 ids from -1 to 201"),
+        (lambda of, size: Selection(np.arange(0)), ValueError, "returned no ids"),
+    ],
+    ids=range(6),
+)
+def test_a_rule_that_selects_nonsense(
+    make_trainer: Any, pick: Any, error: type[Exception], message: str
+) -> None:
+    trainer = make_trainer(DataAgent(selector=Rule(pick)), callbacks=[NoStep()])
+    with pytest.raises(error, match=message):
+        trainer.fit()
+
+
+def test_a_rule_with_its_own_mind_about_a_rounds_size(make_trainer: Any) -> None:
+    rule = Rule(lambda of, size: Selection(np.arange(of)))
+    trainer = make_trainer(DataAgent(selector=rule, interval="0.5ep"), epochs=1)
+    with pytest.raises(ValueError, match=r"asked for 51 of 102.* 102: with interval='0\.5ep'"):
+        trainer.fit()
+
+
+@pytest.mark.parametrize("interval", [None, "0.5ep"])
+def test_more_rounds_than_can_be_counted(make_trainer: Any, interval: str | None) -> None:
+    agent = DataAgent(interval=interval)
+    trainer = make_trainer(agent, epochs=40_000, callbacks=[NoStep()])
+    with pytest.raises(ValueError, match=r"40000 epochs of .* up to 32767: use .*max_duration"):
         trainer.fit()
 
 
