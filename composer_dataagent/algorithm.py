@@ -226,6 +226,11 @@ class DataAgent(Algorithm):
         )
         self.selector = build_selector(_merge(settings.selector, selector))
         rounds_per_epoch(interval)  # what is wrong with it shows now
+        if self.selector.is_blind and look:
+            raise ValueError(
+                f"DataAgent: selector={self.selector.name!r} uses nothing of what look=True would "
+                "show it, at a third of the cost of training on all candidates: remove look"
+            )
         if self.selector.remembers and (interval is not None or look):
             raise ValueError(
                 f"DataAgent: selector={self.selector.name!r} keeps its own record of all samples "
@@ -550,6 +555,7 @@ class DataAgent(Algorithm):
             self._global_batch_size(),
             self.schedule,
         )
+        self._order: tuple[int, NDArray] | None = None  # of an epoch, while it comes in rounds
         self._looked = 0  # samples that the running round was chosen from by forward passes
         self._device = next(state.model.parameters()).device
         self._ranks = Ranks(self._device)
@@ -842,8 +848,10 @@ class DataAgent(Algorithm):
         assert self._attachment is not None
         if self._times.per_epoch == 1:
             return None
-        order = self._attachment.order_of(self._times.epoch)
-        return np.sort(order[self._times.part]).astype(np.int64)
+        epoch = self._times.epoch
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, self._attachment.order_of(epoch)
+        return np.sort(self._order[1][self._times.part]).astype(np.int64)
 
     def _known(self, candidates: NDArray[np.int64] | None, size: int, state: State) -> Ledger:
         """What is known of the candidates before the coming round trains on them."""
@@ -851,7 +859,7 @@ class DataAgent(Algorithm):
         if candidates is not None or self.look:
             everything = np.arange(self.num_samples) if candidates is None else candidates
             known = known.rows(everything, self._times.per_epoch)
-            if size < len(everything):
+            if size < len(everything) and not self.selector.is_blind:
                 if (
                     self.look and self._times.progress(state) < 1
                 ):  # else nothing may ever be trained on it

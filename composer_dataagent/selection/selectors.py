@@ -70,6 +70,7 @@ class Selector(ABC):
         name (str): As users write it in a recipe; set by :func:`register_selector`.
         summary (str): One line for ``composer-dataagent selectors``.
         uses_score (bool): Whether it ranks by ``ledger.score``, so that an agent is trained.
+        is_blind (bool): Whether it looks at nothing that is known of samples.
         remembers (bool): Whether it keeps a record of samples by their ids, so that it must always
             be given the ledger of all.
         gate (float): What the weighted rank of probably mislabelled samples loses while at least
@@ -85,6 +86,7 @@ class Selector(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     uses_score: ClassVar[bool] = False
+    is_blind: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
     gate: float = 0.0
     trust: float = 0.0
@@ -354,6 +356,7 @@ class RandomSelector(Selector):
     """Uniform, new in every epoch: the baseline that is hard to beat."""
 
     summary = "Uniformly at random, new in every epoch"
+    is_blind = True
 
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """See :meth:`Selector.select`."""
@@ -365,6 +368,7 @@ class FullSelector(Selector):
     """Everything, whatever the ratio: observe and report only."""
 
     summary = "All samples, whatever the ratio: observe and report only"
+    is_blind = True
 
     def ratio_of(self, ratio: float) -> float:
         """1."""

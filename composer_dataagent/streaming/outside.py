@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +37,7 @@ def read_batches(
     """
     attached: Any = loader.collate_fn
     batches = DataLoader(
-        Subset(dataset, ids.tolist()),
+        Subset(dataset, array("q", ids.tobytes())),  # Python's integers, of 8 bytes each
         batch_size=batch_size,
         collate_fn=PlaceCollate(attached.collate),
         generator=torch.Generator(),  # the global one is the training's

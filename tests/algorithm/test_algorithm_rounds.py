@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,31 @@ import pytest
 import torch
 from composer import Trainer
 from composer.core import Callback
+from composer.models import ComposerClassifier
 from digits_run import (
+    CLASSES,
     NUM_SAMPLES,
     Recorder,
+    StoredDigits,
     build_trainer,
     make_loader,
     make_map_loader,
+    make_model,
     weights_of,
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from sound_runs import assert_sound
+from streaming import MDSWriter
+from torch import nn
+from torch.utils.data import DataLoader
 
 from composer_dataagent import DataAgent
 from composer_dataagent.look import share_of_rank
 from composer_dataagent.report.history import read_rows
 from composer_dataagent.rounds import parts_of, rounds_per_epoch
+from composer_dataagent.selection.selectors import RandomSelector
 
 BATCH = 8
 
@@ -158,6 +168,7 @@ def test_a_single_epoch_is_pruned_and_the_schedule_ends_at_its_end(shards: str) 
 @pytest.mark.parametrize("look", [False, True])
 def test_every_rule_selects_in_rounds(shards: str, selector: str, look: bool) -> None:
     loader = make_loader(shards, batch_size=BATCH)
+    look &= selector != "random"  # which is refused
     _, _, recorder = _run(loader, selector=selector, look=look, warmup_epochs=0)
     (ids,) = recorder.by_epoch()
     assert len(ids) == len(set(ids)) == 25 + 26 + 26 + 26
@@ -191,13 +202,83 @@ def test_full_is_full(shards: str, interval: str | None) -> None:
     assert [sorted(ids) for ids in recorder.by_epoch()] == [list(range(NUM_SAMPLES))] * 2
 
 
-def test_look_leaves_no_trace(shards: str) -> None:
+class Uniform(RandomSelector):
+    """At random, but shown what there is to know."""
+
+    name, summary, is_blind = "uniform", "uniform", False
+
+
+class Augmented(StoredDigits):
+    """What torch draws for an image is another in each visit."""
+
+    def __getitem__(self, at: int) -> Any:
+        x, y = super().__getitem__(at)
+        return x + 0.1 * torch.randn(x.shape), y
+
+
+def test_look_leaves_no_trace() -> None:
     """What is chosen at random is not changed by a look, and neither is anything else."""
-    runs = [
-        _run(make_map_loader(batch_size=BATCH), epochs=2, selector="random", look=look)
-        for look in (False, True)
-    ]
+    runs = []
+    for look in (False, True):
+        torch.manual_seed(3)
+        net = nn.Sequential(
+            nn.Linear(64, 24), nn.BatchNorm1d(24), nn.Dropout(0.5), nn.BatchNorm1d(24),
+            nn.Linear(24, CLASSES),
+        )  # fmt: skip
+        recorder, agent = (
+            Recorder(),
+            DataAgent(0.5, interval="0.25ep", selector=Uniform(), look=look),
+        )
+        run = build_trainer(
+            DataLoader(Augmented(), batch_size=BATCH, shuffle=True, drop_last=True),
+            agent,
+            model=ComposerClassifier(net, num_classes=CLASSES),
+            epochs=2,
+            callbacks=[recorder],
+        )
+        run.fit()
+        runs.append((run, agent, recorder))
     _same(*runs)
+
+
+def _write_wrong_shards(folder: Path, per_shard: int) -> list[int]:
+    """Digits, every other shard with random labels; how many samples each shard has."""
+    images, labels = load_digits(return_X_y=True)
+    of_images, rng = np.asarray(labels), np.random.default_rng(0)
+    columns = {"x": "ndarray:float32:64", "y": "int"}
+    with MDSWriter(out=str(folder), columns=columns, size_limit=8_000) as writer:
+        for at in range(600):
+            label = int(rng.integers(CLASSES) if at // per_shard % 2 else of_images[at])
+            writer.write({"x": (np.asarray(images[at]) / 16).astype(np.float32), "y": label})
+    return [shard["samples"] for shard in json.loads((folder / "index.json").read_text())["shards"]]
+
+
+def test_what_a_shard_showed_is_expected_of_its_other_samples(tmp_path: Path) -> None:
+    """In the first epoch, when nobody has seen a candidate."""
+    per_shard = _write_wrong_shards(tmp_path / "once", 25)[0]
+    assert set(_write_wrong_shards(tmp_path / "again", per_shard)[:-1]) == {per_shard}
+    shares = []
+    for selector in ({"name": "loss", "explore": None}, "random"):
+        loader = make_loader(str(tmp_path / "again"), batch_size=BATCH)
+        model = make_model()
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
+        _, _, recorder = _run(
+            loader,
+            selector=selector,
+            interval="0.1ep",
+            ratio=0.3,
+            trainer={"model": model, "optimizers": optimizer, "schedulers": None},
+        )
+        (ids,) = recorder.by_epoch()
+        # The last five rounds, which choose 18 of 60 each.
+        shares.append((np.array(ids[-90:]) // per_shard % 2).mean())
+    assert shares[0] > shares[1] + 0.1
+
+
+@pytest.mark.parametrize("rule", ["random", "full"])
+def test_look_for_a_rule_that_is_blind(rule: str) -> None:
+    with pytest.raises(ValueError, match=rf"selector='{rule}' uses nothing .*: remove look"):
+        DataAgent(selector=rule, look=True)
 
 
 def test_look_finds_the_hardest_of_each_round(shards: str) -> None:

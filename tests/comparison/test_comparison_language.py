@@ -32,7 +32,7 @@ def test_junk_is_the_same_tokens_in_another_order(row: int, label: int) -> None:
 
 
 @given(
-    sizes=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 12)), min_size=1, max_size=8),
+    sizes=st.lists(st.tuples(st.integers(0, 12), st.integers(2, 12)), min_size=1, max_size=8),
     length=st.integers(2, 12),
     data=st.data(),
 )

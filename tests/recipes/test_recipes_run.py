@@ -370,7 +370,7 @@ def test_a_checkpoint_to_start_from_is_named(recipe: MakeRecipe, tmp_path: Path)
         ("train_loader.dataset.batching_method=device_per_stream", r"='device_per_stream'"),
         ("algorithms.selective_backprop={}", r"SelectiveBackprop"),
         ("model.num_classes=5", r"IndexError: Target \d is out of bounds"),
-        ("train_loader.dataset.image=picture", r"KeyError: 'picture'"),
+        ("train_loader.dataset.image=picture", r"image=.picture. is no column"),
     ],
 )
 def test_after_a_refusal_the_recipe_put_right_starts(

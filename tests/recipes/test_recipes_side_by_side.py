@@ -21,7 +21,8 @@ def job(number: int, shards: str, start: Any, failures: Any) -> None:
     """Make loaders in step with the others; nothing is read."""
     loaders = []
     for at in range(LOADERS):
-        dataset = {"name": "image_classification", "local": f"{shards}/{number}-{at}"}
+        folder = f"{shards}/{number}-{at}"
+        dataset = {"name": "image_classification", "local": folder, "image": "x", "label": "id"}
         config = LoaderConfig(dataset=dataset, batch_size=4)
         start.wait()
         try:
