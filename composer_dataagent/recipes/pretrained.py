@@ -24,8 +24,8 @@ def load_pretrained(path: str, task: str, **config: Any) -> PreTrainedModel:
         path (str): A folder that ``save_pretrained`` wrote, a checkpoint of Composer's, or the
             ``run_dir`` of a recipe, of which the newest checkpoint is taken.
         task (str): How transformers calls what it is for: ``CausalLM`` or
-            ``SequenceClassification``. Layers that the saved model lacks for it are drawn at
-            random.
+            ``SequenceClassification``. Of a classifier, layers that the saved model lacks are drawn
+            at random.
         **config (Any): Entries of the model's configuration to replace.
 
     Returns:
@@ -40,13 +40,22 @@ def load_pretrained(path: str, task: str, **config: Any) -> PreTrainedModel:
     place = Path(path)
     try:
         if (place / "config.json").is_file():
-            model = auto.from_pretrained(str(place), local_files_only=True, **config)
+            model, told = auto.from_pretrained(
+                str(place), local_files_only=True, output_loading_info=True, **config
+            )
         else:
             saved, weights = _of_checkpoint(place / _NEWEST if place.is_dir() else place)
             kind = transformers.AutoConfig.for_model(**{**saved, **config})
             with torch.device("meta"):
                 found = type(auto.from_config(kind))
-            model = found.from_pretrained(None, config=kind, state_dict=weights)
+            model, told = found.from_pretrained(
+                None, config=kind, state_dict=weights, output_loading_info=True
+            )
+        if task == "CausalLM" and (missing := sorted(told["missing_keys"])):
+            raise ValueError(
+                f"it was made for something else, and has no {', '.join(missing[:3])} to predict "
+                "tokens with"
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"{path!r} cannot be loaded as a model for {task}: {error}") from error
     return model.float().train()

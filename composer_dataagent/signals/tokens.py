@@ -16,8 +16,9 @@ from torch import Tensor
 from composer_dataagent.checks import is_whole
 from composer_dataagent.signals.classification import LOG_ZERO, Signals
 
-# A chunk is two float32 buffers of this many bytes each: on a CPU what its caches hold; on a GPU
-# enough that its launches do not count, and never more than a share of the logits.
+# A chunk is two float32 buffers of this many bytes each: on a CPU what its caches hold. On a GPU
+# (where it was never measured) more, for fewer launches; each at most a share of the logits, or one
+# token's.
 CPU_CHUNK = 2 << 20
 GPU_CHUNK = 64 << 20
 GPU_SHARE = 0.005
@@ -67,7 +68,8 @@ def token_signals(
     Goes over the logits in chunks of a few megabytes, in float32 whatever their precision; nothing
     is read back to the host. Tokens whose label is outside the vocabulary (-100) do not count,
     whatever their logits are; a sequence without any that counts is a settled one (loss and
-    entropy 0). One with NaN or +inf among the logits that count is marked as ``nonfinite``.
+    entropy 0). One with NaN or +inf among the logits that count, or -inf at a label, is marked as
+    ``nonfinite``.
 
     Args:
         logits (Tensor): ``[B, T, V]`` floating point, V >= 2.

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch.nn.parallel import DistributedDataParallel
-from transformers import PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 from write_topics import texts
 
 from composer_dataagent.recipes import RecipeError, build_trainer, load_recipe, train
@@ -193,6 +193,28 @@ def test_a_model_from_a_run_and_lora_that_goes_on(data: Callable[..., str], tmp_
     train(recipe_of(shards, tmp_path, "seed=18", "overwrite=true"))  # another base in its place
     with pytest.raises(RecipeError, match=r"cannot be loaded: .*trained on top of another model"):
         tune("straight", "trainer.max_duration=4ep")
+
+
+@pytest.mark.parametrize("as_checkpoint", [False, True])
+def test_a_classifier_predicts_no_tokens(tmp_path: Path, as_checkpoint: bool) -> None:
+    config = BertConfig(
+        vocab_size=61,
+        hidden_size=16,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        intermediate_size=16,
+    )
+    classifier = BertForSequenceClassification(config)
+    path = tmp_path / "saved"
+    if as_checkpoint:
+        about = {"model": {"config": {"content": classifier.config.to_dict()}}}
+        weights = {f"model.{name}": value for name, value in classifier.state_dict().items()}
+        state = {"integrations": {"huggingface": about}, "model": weights}
+        torch.save({"state": state}, path)
+    else:
+        classifier.save_pretrained(str(path))
+    with pytest.raises(RecipeError, match="CausalLM: it was made for something else, and has no"):
+        lora(str(path))
 
 
 def test_a_checkpoint_of_something_else_is_told(tmp_path: Path) -> None:
