@@ -860,9 +860,8 @@ class DataAgent(Algorithm):
             everything = np.arange(self.num_samples) if candidates is None else candidates
             known = known.rows(everything, self._times.per_epoch)
             if size < len(everything) and not self.selector.is_blind:
-                if (
-                    self.look and self._times.progress(state) < 1
-                ):  # else nothing may ever be trained on it
+                # At its end, nothing may ever be trained on what is selected.
+                if self.look and self._times.progress(state) < 1:
                     return self._look(everything, known, state)
                 self._foresee(everything, known)
         if self._judge.learner is not None and not self._judge.scores_at_visit:
