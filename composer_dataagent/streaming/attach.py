@@ -298,11 +298,13 @@ def _make_selective(dataset: StreamingDataset) -> None:
     folder = make_folder()
     store = SelectionStore(folder, int(dataset.num_samples))
     weakref.finalize(store, remove_folder, folder, os.getpid())  # copies of the dataset share it
-    dataset.__class__ = selective(type(dataset))
+    cls: Any = selective(type(dataset))
     dataset.selection_store = store  # type: ignore[attr-defined]
     dataset.recent_ids = deque(maxlen=0)  # type: ignore[attr-defined]
     dataset.process_id = os.getpid()  # type: ignore[attr-defined]
-    dataset.watch()  # type: ignore[attr-defined]
+    cls.watch(dataset)
+    # Last: threads of an epoch that runs already are in its methods at once, and need all of this.
+    dataset.__class__ = cls
 
 
 def _check_dataset(dataset: StreamingDataset) -> None:

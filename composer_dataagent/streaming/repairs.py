@@ -35,11 +35,11 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.shared_memory import SharedMemory as BuiltinSharedMemory
 from threading import Event
 from time import sleep, time_ns
-from traceback import clear_frames
+from traceback import clear_frames, walk_tb
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 from numpy.typing import NDArray
 from streaming import StreamingDataset
 from streaming.base.array import Array
@@ -424,6 +424,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             try:
                 super().prepare_shard(shard_id)
             except BaseException as error:
+                _release_locks(error)
                 if self._shard_states[shard_id] == _ShardState.REMOTE:
                     # As streaming-community leaves it, with what could not be unpacked.
                     self._shard_states[shard_id] = _ShardState.PREPARING
@@ -516,6 +517,18 @@ def _reserve(memory: BuiltinSharedMemory) -> None:
     """Have the system find room now: where there is none, writing would end the process."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
         os.posix_fallocate(memory._fd, 0, memory.size)  # type: ignore[attr-defined]
+
+
+def _release_locks(error: BaseException) -> None:
+    """Release what stock code holds where it finds no room for a shard.
+
+    Each of its calls makes a lock of its own, which only its frame knows for sure. While the error
+    is being told, others would wait for the file.
+    """
+    for frame, _ in walk_tb(error.__traceback__):
+        lock = frame.f_locals.get("lock")
+        if isinstance(lock, BaseFileLock) and lock.is_locked:
+            lock.release(force=True)
 
 
 def _remove_file(path: str, owner: int) -> None:

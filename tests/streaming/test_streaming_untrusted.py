@@ -8,12 +8,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from epoch_runs import Epoch, Outcome, run_epochs
+from filelock import FileLock
 from mds_samples import write_shards
+from streaming import StreamingDataset
+
+from composer_dataagent.streaming import ShardError, attach
 
 SHARD = "shard.00001.mds"
 SIZES = (13, 29, 7)
@@ -192,6 +197,22 @@ def test_another_number_of_samples_than_in_the_file(
 def test_huge_bytes_with_a_cache_limit(remote: Path, local: Path) -> None:
     change(remote, of_file(bytes=2**62))
     assert "too low" in try_epoch(remote, local, cache_limit="1mb").error
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
+def test_a_shard_without_room_leaves_the_cache_to_others(remote: Path, local: Path) -> None:
+    """Also while its error is being told, which holds the frames that it came up in."""
+    change(remote, of_file(bytes=2**62))
+    dataset: Any = StreamingDataset(
+        remote=str(remote), local=str(local), cache_limit="1mb", batch_size=1
+    )
+    attach(dataset)
+    with pytest.raises(ShardError, match="too low"):
+        dataset.prepare_shard(1)
+    # In another thread: a lock can be taken again by the one that has it.
+    with ThreadPoolExecutor(1) as other:
+        lock = FileLock(dataset._cache_filelock_path)
+        other.submit(lock.acquire, timeout=0).result()
 
 
 def test_a_shard_whose_table_lies(remote: Path, local: Path) -> None:
