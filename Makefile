@@ -37,7 +37,7 @@ demo: $(INSTALLED)  ## Train on digits four ways, print a table, write an HTML r
 # A core for each half; one after the other where the system gives no /dev/shm of one's own.
 test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.
 	if $(APART) true; then OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs 2 $(HALVES); \
-	  else $(MAKE) --keep-going $(HALVES) APART=; fi
+	  else $(MAKE) --keep-going --jobs 1 $(HALVES) APART=; fi
 
 test-training: $(INSTALLED)
 	$(half) $(TRAINING)

@@ -239,7 +239,7 @@ class DataAgent(Algorithm):
             )
         self.interval = interval
         self.look = look
-        self.seed = seed
+        self.seed = int(seed)
         self.head = head
         self.run_dir = run_dir
         self.class_names = None if class_names is None else [str(name) for name in class_names]
@@ -333,7 +333,9 @@ class DataAgent(Algorithm):
             # One object over several fits: it knows what is its own.
             self._history = self._history or History(self.run_dir, overwrite=self.overwrite)
             self._history.begin(
-                self._meta(state), self._times.number, resumed=int(state.timestamp.batch) > 0
+                self._meta(state),
+                self._times.number,
+                resumed=max(int(state.timestamp.batch), self._times.number) > 0,
             )
         self._journal.begin_fit(self._history)
         self._count_from(state)
@@ -584,6 +586,8 @@ class DataAgent(Algorithm):
         self._visits = VisitBuffer()
         self._inside_epoch = False
         self._told_of_empty = False
+        self._knows_empty = False  # whether signals tell samples without a target, if there are any
+        self._selected_for = 0  # the round
         self._churn: float | None = None
         self._mask = np.zeros(self.num_samples, bool)
         self._selection: Selection | None = None
@@ -601,6 +605,12 @@ class DataAgent(Algorithm):
         inside_epoch = int(state.timestamp.batch_in_epoch) > 0
         if self._loaded is not None:
             self._restore(self._loaded)
+            if self._inside_epoch and not inside_epoch:
+                raise RuntimeError(
+                    "The checkpoint is from inside an epoch, which fit(reset_time=True) would "
+                    "leave: load one of an epoch's end (save_interval='1ep'), or do without "
+                    "reset_time"
+                )
             drawn = self._times.inside(state) or (
                 self._loader.persistent_workers and self._times.number > 0
             )
@@ -639,7 +649,9 @@ class DataAgent(Algorithm):
     def _go_on_in_another_fit(self, state: State) -> None:
         """What was begun is finished, unless Composer was told to count from 0 again."""
         assert self._attachment is not None
-        if self._inside_epoch and int(state.timestamp.batch_in_epoch) == 0:
+        if self._selected_for != self._times.number:
+            self._selection = None  # an error, or Ctrl-C, came while the round was being selected
+        elif self._inside_epoch and int(state.timestamp.batch_in_epoch) == 0:
             self._update()
             self._inside_epoch = False
             self._times.leave_epoch()
@@ -700,6 +712,8 @@ class DataAgent(Algorithm):
         loss, entropy = signals.loss, signals.entropy
         max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
         label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
+        # Else a loss that is 0 or below may be anything.
+        self._knows_empty = signals.label is not None or signals.max_prob is not None
         if signals.label is None and signals.max_prob is not None:
             self._judge.notice_sequences(self._times.progress(state))
         return Visits(
@@ -737,7 +751,7 @@ class DataAgent(Algorithm):
         rows = self._record(visits, agreement, score, mean)
         facts = self._journal.facts
         aims = self._judge.aims(rows.columns, facts)
-        empty = (visits.label < 0) & is_settled(visits.loss, visits.max_prob)
+        empty = (visits.label < 0) & is_settled(visits.loss, visits.max_prob) & self._knows_empty
         told = ~(visits.nonfinite | empty)
         facts.add(where=told, loss=visits.loss, entropy=visits.entropy)
         facts.add(nonfinite=visits.nonfinite, without_targets=empty & ~visits.nonfinite)
@@ -908,7 +922,7 @@ class DataAgent(Algorithm):
 
     def _serve(self, selection: Selection, state: State) -> None:
         assert self._attachment is not None
-        self._selection = selection
+        self._selection, self._selected_for = selection, self._times.number
         self._mask = np.zeros(self.num_samples, bool)
         self._mask[selection.ids] = True
         self._weights = selection.weights
@@ -959,7 +973,7 @@ class DataAgent(Algorithm):
         if empty and not self._told_of_empty and collectives.rank() == 0:
             log.warning(
                 "%d of the samples of %s have nothing to learn from (no label, or no token whose "
-                "label counts): they are chosen last. Leave such samples out of the data",
+                "label counts): leave such samples out of the data",
                 empty,
                 self._times.name(),
             )

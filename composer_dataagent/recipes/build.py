@@ -266,6 +266,8 @@ def _duration(max_duration: Any) -> Time:
 def _check_interval(name: str, interval: Any) -> None:
     try:
         create_interval_scheduler(interval)
+        if Time.from_input(interval, TimeUnit.EPOCH).value <= 0:
+            raise ValueError("it must be more than 0")
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         raise RecipeError(
             f"trainer.{name}={interval!r} is not accepted: {error}; for example 1ep, 500ba, 0.1dur"

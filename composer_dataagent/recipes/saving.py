@@ -15,7 +15,9 @@ PARTS = 10
 def default_save_interval(
     duration: Time, selects_inside_epochs: bool
 ) -> str | Callable[[State, Event], bool]:
-    """At the end of each epoch, and of each tenth of the run where epochs are few and long.
+    """At the end of each epoch, and of each tenth of the run where epochs may be few and long.
+
+    They may be where the run's duration is not in epochs.
 
     Args:
         duration (Time): Of the run.

@@ -48,6 +48,7 @@ class Tokens(StreamingDataset):
         super().__init__(**streaming)
         self.num_tokens = length  # `length` is streaming's own: how many samples there are
         self.pad_id = pad_id
+        need_columns(self.shards, tokens="tokens")
         facts = [_facts(stream) for stream in self.streams]
         self.vocabulary, self.classes = (
             max((fact[name] for fact in facts if name in fact), default=None)

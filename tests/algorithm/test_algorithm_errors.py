@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from composer_dataagent import DataAgent, clear, select
+from composer_dataagent.report.history import read_rows
 from composer_dataagent.selection import Selection, Selector
 from composer_dataagent.signals import Signals
 
@@ -309,6 +310,19 @@ def test_signals_that_are_rounded_beyond_their_range(make_trainer: Any) -> None:
     make_trainer(agent, epochs=2).fit()
     scores = agent.ledger.score
     assert scores is not None and np.isfinite(scores[agent.ledger.seen]).all()
+
+
+def test_losses_below_0_are_losses(
+    make_trainer: Any, run_dir: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of densities, say. Only labels and tokens tell of samples that have nothing to learn from."""
+    agent = DataAgent(
+        signals=_signals(lambda c: Signals(c["loss"] - 10, c["entropy"])), run_dir=run_dir
+    )
+    make_trainer(agent, epochs=1).fit()
+    (row,) = read_rows(Path(run_dir))
+    assert row["without_targets"] == 0 and row["mean_loss"] < -5
+    assert "nothing to learn from" not in caplog.text
 
 
 def test_custom_signals_replace_detection(

@@ -14,6 +14,7 @@ from digits_run import Recorder, build_trainer, make_loader, make_map_loader, we
 
 from composer_dataagent import DataAgent
 from composer_dataagent.report.history import read_rows
+from composer_dataagent.selection.selectors import RandomSelector
 
 BATCH = 8
 
@@ -67,6 +68,54 @@ def test_a_run_that_was_interrupted_goes_on(
     for ids, weights in interrupted:
         assert ids == whole[0]
         assert all(torch.equal(weight, whole[1][name]) for name, weight in weights.items())
+
+
+class InterruptedRule(RandomSelector):
+    """Ctrl-C while the fourth selection is made, once."""
+
+    name, summary = "interrupted", "interrupted"
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def select(self, ledger: Any, size: int, rng: Any) -> Any:
+        self._calls += 1
+        if self._calls == 4:
+            raise KeyboardInterrupt
+        return super().select(ledger, size, rng)
+
+
+@pytest.mark.parametrize("kind", ["streaming", "map"])
+@pytest.mark.parametrize("interval", [None, "0.25ep"])
+def test_a_selection_that_was_interrupted_is_made_again(
+    shards: str, kind: str, interval: str | None
+) -> None:
+    runs = []
+    for selector in (InterruptedRule(), "random"):
+        recorder, agent = Recorder(), DataAgent(0.5, interval=interval, selector=selector)
+        trainer = build_trainer(_loader(kind, shards, 0), agent, epochs=4, callbacks=[recorder])
+        if selector != "random":
+            with pytest.raises(KeyboardInterrupt):
+                trainer.fit()
+        trainer.fit()
+        trainer.close()
+        runs.append([ids for _, ids in recorder.ids])
+    assert runs[0] == runs[1]
+
+
+def test_a_checkpoint_from_inside_an_epoch_with_the_clock_at_0(shards: str, tmp_path: Path) -> None:
+    saved = {"save_folder": str(tmp_path), "save_interval": "3ba", "max_duration": "3ba"}
+    build_trainer(_loader("map", shards, 0), DataAgent(), schedulers=None, **saved).fit()
+    (path,) = tmp_path.glob("ep0-ba3-rank0.pt")
+    trainer = build_trainer(
+        _loader("map", shards, 0),
+        DataAgent(),
+        load_path=str(path),
+        max_duration=None,
+        schedulers=None,
+    )
+    with pytest.raises(RuntimeError, match=r"inside an epoch, which fit\(reset_time=True\)"):
+        trainer.fit(duration="1ep", reset_time=True)
 
 
 @pytest.mark.parametrize("kind", ["streaming", "map"])
