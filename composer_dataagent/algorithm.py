@@ -332,11 +332,9 @@ class DataAgent(Algorithm):
         if self.run_dir is not None and collectives.rank() == 0:
             # One object over several fits: it knows what is its own.
             self._history = self._history or History(self.run_dir, overwrite=self.overwrite)
-            self._history.begin(
-                self._meta(state),
-                self._times.number,
-                resumed=max(int(state.timestamp.batch), self._times.number) > 0,
-            )
+            number = self._times.number
+            resumed = number > 0 or int(state.timestamp.batch) > 0  # Composer's clock may be at 0
+            self._history.begin(self._meta(state), number, resumed)
         self._journal.begin_fit(self._history)
         self._count_from(state)
 

@@ -104,7 +104,11 @@ def test_a_selection_that_was_interrupted_is_made_again(
 
 
 def test_a_checkpoint_from_inside_an_epoch_with_the_clock_at_0(shards: str, tmp_path: Path) -> None:
-    saved = {"save_folder": str(tmp_path), "save_interval": "3ba", "max_duration": "3ba"}
+    saved: dict[str, Any] = {
+        "save_folder": str(tmp_path),
+        "save_interval": "3ba",
+        "max_duration": "3ba",
+    }
     build_trainer(_loader("map", shards, 0), DataAgent(), schedulers=None, **saved).fit()
     (path,) = tmp_path.glob("ep0-ba3-rank0.pt")
     trainer = build_trainer(
