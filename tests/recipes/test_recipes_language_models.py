@@ -18,12 +18,13 @@ from click.testing import CliRunner
 from convert_text import main as convert_text
 from language_models import LANGUAGE_MODELS as KINDS
 from language_models import gpt2, token_batch
+from model_families import tiny_bert
 from parsed_page import ParsedPage
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch.nn.parallel import DistributedDataParallel
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from write_topics import texts
 
 from composer_dataagent.recipes import RecipeError, build_trainer, load_recipe, train
@@ -197,14 +198,7 @@ def test_a_model_from_a_run_and_lora_that_goes_on(data: Callable[..., str], tmp_
 
 @pytest.mark.parametrize("as_checkpoint", [False, True])
 def test_a_classifier_predicts_no_tokens(tmp_path: Path, as_checkpoint: bool) -> None:
-    config = BertConfig(
-        vocab_size=61,
-        hidden_size=16,
-        num_attention_heads=2,
-        num_hidden_layers=1,
-        intermediate_size=16,
-    )
-    classifier = BertForSequenceClassification(config)
+    classifier = tiny_bert()
     path = tmp_path / "saved"
     if as_checkpoint:
         about = {"model": {"config": {"content": classifier.config.to_dict()}}}
