@@ -1,0 +1,66 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which bytes of a shard hold which samples, and which of them are read at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Spans = list[tuple[int, int]]
+
+
+def header_size(samples: int) -> int:
+    """Bytes of an MDS shard that say where its samples are.
+
+    That is the number of samples and, for each of them and for the end of the last, where it
+    begins: uint32 each (``streaming/base/format/mds/writer.py``, ``encode_joint_shard``).
+    """
+    return 4 * (samples + 2)
+
+
+def offsets_of(header: bytes, samples: int, size: int) -> NDArray[np.int64]:
+    """Where samples begin and end, as a shard's header says, checked.
+
+    Args:
+        header (bytes): The first :func:`header_size` bytes of the shard.
+        samples (int): How many samples the index says it has.
+        size (int): How many bytes the index says it has.
+
+    Returns:
+        NDArray[np.int64]: ``[samples + 1]`` offsets; sample ``i`` is from ``i`` to ``i + 1``.
+
+    Raises:
+        ValueError: It is not the header of such a shard.
+    """
+    if len(header) != header_size(samples):
+        raise ValueError(f"its header has {len(header)} bytes, not {header_size(samples)}")
+    count, *_ = np.frombuffer(header, np.uint32, 1)
+    if count != samples:
+        raise ValueError(f"it has {count} samples, but the index says {samples}")
+    offsets = np.frombuffer(header, np.uint32, offset=4).astype(np.int64)
+    if offsets[0] < len(header) or offsets[-1] != size or (np.diff(offsets) <= 0).any():
+        raise ValueError(
+            f"its header has samples from byte {offsets[0]} to {offsets[-1]} of {size}, in an "
+            "order that is none"
+        )
+    return offsets
+
+
+def coalesce(samples: NDArray[np.int64], offsets: NDArray[np.int64], gap: int) -> Spans:
+    """The ranges to read for some samples of a shard.
+
+    Args:
+        samples (NDArray[np.int64]): ``[K]`` sorted numbers of samples within the shard.
+        offsets (NDArray[np.int64]): See :func:`offsets_of`.
+        gap (int): Two samples with at most so many bytes between them are read at once.
+
+    Returns:
+        Spans: Begin and end of each range, in bytes; sorted, apart, each of at least one sample.
+    """
+    if not len(samples):
+        return []
+    begin, end = offsets[samples], offsets[samples + 1]
+    first = np.flatnonzero(np.concatenate([[True], begin[1:] - end[:-1] > gap]))
+    last = np.append(first[1:], len(samples)) - 1
+    return list(zip(begin[first].tolist(), end[last].tolist(), strict=True))
