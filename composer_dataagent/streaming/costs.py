@@ -48,7 +48,9 @@ class Costs:
         for field in fields(self):
             value = getattr(self, field.name)
             if not (is_number(value) and 0 <= value < np.inf):
-                raise ValueError(f"{field.name}={value!r} is not accepted; it must be a number >= 0")
+                raise ValueError(
+                    f"{field.name}={value!r} is not accepted; it must be a number >= 0"
+                )
         if self.bandwidth == 0:
             raise ValueError("bandwidth=0 is not accepted; it must be a number > 0")
         if not (isinstance(self.concurrency, int) and self.concurrency >= 1):
@@ -101,7 +103,7 @@ class Costs:
         """Whether shards are better fetched whole than by ranges.
 
         Args:
-            requests (NDArray[np.int64] | int): Ranges, and one for the header where it is not there.
+            requests (NDArray[np.int64] | int): Ranges, and one for a header that is not there.
             read (NDArray[np.int64] | int): Bytes that they hold.
             shard (NDArray[np.int64] | int): Bytes of the whole shard.
 
