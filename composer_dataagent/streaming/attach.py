@@ -10,7 +10,7 @@ import resource
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader
 
 from composer_dataagent import collectives
 from composer_dataagent.streaming.attachment import Attachment, Ids, Shards, epoch_number, to_mask
+from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.dataset import is_selective, names_in_the_way, selective
-from composer_dataagent.streaming.folders import make_folder, remove_folder
+from composer_dataagent.streaming.folders import make_folder, remove_file, remove_folder
 from composer_dataagent.streaming.index_check import check_index
 from composer_dataagent.streaming.loader import (
     IdCollate,
@@ -33,13 +34,18 @@ from composer_dataagent.streaming.loader import (
     refuse_workers_that_know_nothing,
 )
 from composer_dataagent.streaming.map_style import attach_map_style, is_map_style
+from composer_dataagent.streaming.needs import Needs
 from composer_dataagent.streaming.outside import read_batches
 from composer_dataagent.streaming.planning import BATCHING_METHODS
+from composer_dataagent.streaming.ranged import meter, read_by_ranges
 from composer_dataagent.streaming.reading import speed_up
 from composer_dataagent.streaming.rounds import batches_of
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
+from composer_dataagent.streaming.tally import Egress, Tally
 
 _FILES_FOR_ALL_ELSE = 256
+_HELD_AT_ONCE = 16  # batches that are fetched before they are read, outside of epochs
+FETCHES = ("shards", "samples")
 
 
 class StreamingAttachment(Attachment):
@@ -54,6 +60,10 @@ class StreamingAttachment(Attachment):
         self.dataset = dataset
         self.num_samples = int(dataset.num_samples)
         self._store: SelectionStore = dataset.selection_store
+
+    def egress(self) -> Egress:
+        """See :meth:`Attachment.egress`."""
+        return self.dataset.tally.total()
 
     def upcoming_epoch(self) -> int:
         """The streaming epoch that the next iteration runs, a pending resume included."""
@@ -163,7 +173,10 @@ class StreamingAttachment(Attachment):
         self, ids: NDArray[np.int64], loader: DataLoader, batch_size: int
     ) -> Iterator[tuple[NDArray[np.int64], Any]]:
         """See :meth:`Attachment.read`; in this process, and so one after the other."""
-        return read_batches(self.dataset, ids, loader, batch_size)
+        at_once = _HELD_AT_ONCE * batch_size
+        for start in range(0, len(ids), at_once):
+            self.dataset.hold(ids[start : start + at_once])
+            yield from read_batches(self.dataset, ids[start : start + at_once], loader, batch_size)
 
     def shards_of(self, ids: NDArray) -> NDArray[np.int64]:
         """See :meth:`Attachment.shards_of`."""
@@ -187,8 +200,7 @@ class StreamingAttachment(Attachment):
         Raises:
             IndexError: No such sample.
         """
-        self.dataset.validate_shard_of(sample_id)
-        return StreamingDataset.get_item(self.dataset, sample_id)
+        return self.dataset.stored_columns(sample_id)
 
     def resume_here(self, sample_in_epoch: int) -> None:
         """Make the next iteration go on inside the epoch that was just left unfinished.
@@ -228,6 +240,8 @@ def attach(
     *,
     memory_map: bool = False,
     shuffle_seed: int = 0,
+    fetch: str = "shards",
+    costs: Costs | Mapping[str, Any] | None = None,
 ) -> Attachment:
     """Make a StreamingDataset, and the loader over it, or a loader over map-style data selective.
 
@@ -244,6 +258,12 @@ def attach(
             that reads beyond the end of a map). Default: ``False``.
         shuffle_seed (int): Seeds the order of map-style data that a ``RandomSampler`` without a
             generator shuffles. Default: ``0``.
+        fetch (str): ``"shards"``: whole, as streaming does. ``"samples"``: of uncompressed MDS
+            shards only what is selected, as far as that costs less by ``costs``; into a folder of
+            its own beside the cache, which ``cache_limit`` includes. Shards that cannot be read by
+            ranges are fetched whole, and the log says why. Default: ``"shards"``.
+        costs (Costs | Mapping[str, Any] | None): Of requests and bytes. Default: list prices of a
+            large cloud, see :class:`Costs`.
 
     Returns:
         Attachment: The handle that selects.
@@ -255,7 +275,15 @@ def attach(
             with a selection of its own; the message names the argument.
         RuntimeError: The loader's workers are already running.
     """
+    if fetch not in FETCHES:
+        raise ValueError(f"fetch={fetch!r} is not accepted; it must be one of {list(FETCHES)}")
+    costs = Costs.of(costs)
     if is_map_style(dataset):
+        if fetch != "shards":
+            raise ValueError(
+                f"fetch={fetch!r} is for MDS shards, which a {type(dataset).__name__} does not "
+                "have: remove it"
+            )
         if memory_map:
             raise ValueError(
                 f"memory_map=True is for MDS shards, which a {type(dataset).__name__} does not "
@@ -276,6 +304,11 @@ def attach(
             "memory_map=True cannot be combined with cache_limit: an evicted shard would keep its "
             "space as long as it is mapped. Remove one of the two"
         )
+    if memory_map and fetch == "samples":
+        raise ValueError(
+            "memory_map=True cannot be combined with fetch='samples': it is for shards that are "
+            "whole. Remove one of the two"
+        )
     if memory_map:
         _check_open_files(len(dataset.shards))
     is_new = not is_selective(dataset)
@@ -285,6 +318,8 @@ def attach(
         _make_selective(dataset)
     if is_new or memory_map:
         speed_up(dataset, memory_map)
+    if fetch == "samples":
+        read_by_ranges(dataset, costs)
     if loader is not None and not isinstance(loader.collate_fn, IdCollate):
         loader.collate_fn = IdCollate(loader.collate_fn, dataset)
         loader.__class__ = beside(type(loader))
@@ -303,6 +338,15 @@ def _make_selective(dataset: StreamingDataset) -> None:
     dataset.recent_ids = deque(maxlen=0)  # type: ignore[attr-defined]
     dataset.process_id = os.getpid()  # type: ignore[attr-defined]
     cls.watch(dataset)
+    path = dataset.presence.path  # type: ignore[attr-defined]
+    shards = dataset.samples_per_shard
+    dataset.needs = Needs(f"{path}.needs", shards)  # type: ignore[attr-defined]
+    dataset.tally = Tally(path, len(shards))  # type: ignore[attr-defined]
+    dataset.ranges = None  # type: ignore[attr-defined]
+    if dataset._unique_rank_world.is_local_leader:
+        for name in (dataset.needs.path, *dataset.tally.paths):  # type: ignore[attr-defined]
+            weakref.finalize(store, remove_file, name, os.getpid())
+    meter(dataset)
     # Last: threads of an epoch that runs already are in its methods at once, and need all of this.
     dataset.__class__ = cls
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from composer_dataagent.streaming.rounds import Rounds
 from composer_dataagent.streaming.store import SelectionRecord
+from composer_dataagent.streaming.tally import Egress
 
 Ids = Sequence[int] | NDArray[np.int64] | torch.Tensor
 
@@ -146,6 +147,13 @@ class Attachment(ABC):
     def shards(self) -> Shards:
         """What is known of shards before they are read. Default: one, of one stream."""
         return Shards(np.zeros(1, np.int64), np.ones(1))
+
+    def egress(self) -> Egress:
+        """What all processes of this node have fetched from a remote since the data were attached.
+
+        Default: nothing.
+        """
+        return Egress()
 
     @abstractmethod
     def raw_sample(self, sample_id: int) -> dict[str, Any]:

@@ -13,22 +13,30 @@ from math import ceil
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from streaming import StreamingDataset
 from streaming.base.constant import EPOCH_DATA, EPOCH_SHAPE
-from streaming.base.dataset import _Iterator
+from streaming.base.dataset import _Iterator, _ShardState
 from streaming.base.shared import SharedMemory
 from streaming.base.shared.prefix import _get_path
 from streaming.base.world import World
 
 from composer_dataagent.streaming.errors import SelectionCorruptError, SelectionMissingError
+from composer_dataagent.streaming.needs import PARTS, Needs
 from composer_dataagent.streaming.planning import generate_work, serving_order
+from composer_dataagent.streaming.ranged import BLOCK, Ranges, has_served, lacks
 from composer_dataagent.streaming.repairs import named_after, repaired
 from composer_dataagent.streaming.shard_index import ids_dtype
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
+from composer_dataagent.streaming.tally import Tally
 
 # Beside streaming's names for the parts of an epoch's plan in shared memory.
 EPOCH_SELECTION = "epoch_selection"
+# The share of the cache that may be filled ahead with samples that are not served yet.
+_AHEAD = 0.35
+# Shards of which it is asked whether some samples can go, before a whole one does.
+_LOOKED_AT = 32
 # In a state, in place of a selection that is still to be made.
 _NOTHING = {"size": -1, "digest": ""}
 
@@ -53,6 +61,9 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         # Set by streaming.attach.
         selection_store: SelectionStore
         recent_ids: deque[np.int64]  # of the samples that this process read last; see IdCollate
+        tally: Tally
+        needs: Needs
+        ranges: Ranges | None  # None: shards are fetched whole
         served_before = 0  # samples of the trainer's epoch that earlier rounds of it served
         _record: SelectionRecord  # of the epoch that runs
         _dataagent_selective = True
@@ -63,7 +74,14 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 
         def _generate_work(self, world: World, epoch: int, sample_in_epoch: int) -> NDArray:
             ids, _ = self.selection_store.read(epoch)
-            return generate_work(self, ids, world, epoch, sample_in_epoch)
+            plan = generate_work(self, ids, world, epoch, sample_in_epoch)
+            by_sample = self.ranges is not None
+            limit = np.inf if self.cache_limit is None else _AHEAD * float(self.cache_limit)
+            raw = np.array([shard.get_raw_size() for shard in self.shards], np.float64)
+            sizes = raw / np.maximum(self.samples_per_shard, 1) + BLOCK
+            self.needs.publish(plan[world.node], by_sample, sizes, limit)
+            self.needs.open()
+            return plan
 
         def order_of(self, epoch: int) -> NDArray:
             """See :meth:`Attachment.order_of`."""
@@ -72,6 +90,11 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             return serving_order(self, ids, self._parallel_rank_world, epoch)
 
         def _check_epoch(self, epoch: int, sample_in_epoch: int) -> None:
+            self.needs.begin_epoch()
+            self.tally.held()  # not when it may be gone
+            if self.ranges is not None:
+                unique = self._unique_worker_world
+                self.ranges.begin_epoch(unique.worker_of_node, unique.workers_per_node)
             # Every process for itself: each has a selection, and all are to be the same.
             _, self._record = self.selection_store.open(epoch)
             if sample_in_epoch > 0:
@@ -99,6 +122,7 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                     f"({self._record.size}, digest {self._record.digest[:12]}; the leader's is "
                     f"{digest[:12]}): select the same samples on every rank, between two epochs"
                 )
+            self.needs.open()
             return super()._attach_work()
 
         def _each_sample_id(self, it: _Iterator) -> Iterator[int]:
@@ -107,6 +131,8 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                 # __iter__ maps __getitem__ over this one id at a time.
                 remember(sample_id)
                 yield sample_id
+            if self.ranges is not None:
+                self.ranges.serve(PARTS)
 
         def __len__(self) -> int:
             upcoming = self.upcoming_epoch()
@@ -115,6 +141,62 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                 if size is not None:
                     return ceil(size / self._parallel_rank_world.num_ranks)
             return super().__len__()
+
+        # ------------------------------------------------------------------ what is fetched
+
+        def get_item(self, sample_id: int, *args: Any, **kwargs: Any) -> Any:
+            if self.ranges is None:
+                return super().get_item(sample_id, *args, **kwargs)
+            shard_id, at = self.spanner[sample_id]
+            with self.ranges.wanting(shard_id, [at]):
+                return super().get_item(sample_id, *args, **kwargs)
+
+        def stored_columns(self, sample_id: int) -> dict[str, Any]:
+            """The stored columns of a sample, whatever the user's class makes of them."""
+            self.hold(np.array([sample_id]))
+            self.validate_shard_of(sample_id)
+            return StreamingDataset.get_item(self, sample_id)
+
+        def hold(self, sample_ids: NDArray[np.int64]) -> None:
+            """Fetch samples that are about to be read, shard by shard instead of one by one."""
+            if self.ranges is None:
+                return
+            shards = self.shards_of(sample_ids)
+            for shard_id in np.unique(shards).tolist():
+                inside = sample_ids[shards == shard_id] - self.sample_offset_per_shard[shard_id]
+                with self.ranges.wanting(shard_id, inside.tolist()):
+                    self.prepare_shard(shard_id)
+
+        def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
+            shard = self.shards[shard_id]
+            states = self._shard_states
+            if states[shard_id] == _ShardState.LOCAL and lacks(shard):
+                with FileLock(self._cache_filelock_path):
+                    if states[shard_id] == _ShardState.LOCAL:
+                        states[shard_id] = _ShardState.REMOTE
+            super().prepare_shard(shard_id, blocking)
+
+        def _evict_coldest_shard(self) -> None:
+            # Stock code evicts what was used longest ago, though it be needed next, and keeps what
+            # is not needed any more.
+            states, held = self._shard_states.numpy(), self.tally.held()
+            there = (states == _ShardState.LOCAL) | (held > 0) & (states == _ShardState.REMOTE)
+            candidates = np.flatnonzero(there)
+            if not len(candidates):
+                return super()._evict_coldest_shard()  # raises
+            done = 1 if self.ranges is None else self.ranges.done()
+            is_needed = self.needs.last()[candidates] >= max(done, 1)
+            last_used = self._shard_access_times.numpy()[candidates]
+            candidates = candidates[np.lexsort((last_used, is_needed))]
+            if is_needed.all():
+                for shard_id in candidates[:_LOOKED_AT].tolist():
+                    if not has_served(self.shards[shard_id]):
+                        continue
+                    freed = self.shards[shard_id].trim()
+                    self.cache_usage -= freed
+                    if freed > 0:  # or it would be asked for ever
+                        return None
+            self._evict_shard(int(candidates[0]))
 
         # ------------------------------------------------------------------ stopping and going on
 

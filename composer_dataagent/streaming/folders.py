@@ -39,6 +39,13 @@ def remove_folder(folder: str, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_file(path: str, owner: int) -> None:
+    """Remove a file, unless this process is a fork of the one with the id ``owner``."""
+    if os.getpid() == owner:
+        with contextlib.suppress(OSError):
+            os.remove(path)
+
+
 def _remove_abandoned() -> None:
     realm = _realm()
     with os.scandir(tempfile.gettempdir()) as entries:

@@ -9,6 +9,7 @@ be evicted needs to be asked for only where its first sample comes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import ceil
 from time import sleep
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from streaming.base.constant import TICK
 from streaming.base.dataset import _Iterator, _ShardState
+
+from composer_dataagent.streaming.needs import part_of
 
 _AT_ONCE = 4_096  # samples that are looked up at once
 
@@ -27,10 +30,16 @@ def prepare_ahead(dataset: Any, it: _Iterator) -> None:
         dataset (Any): A repaired StreamingDataset.
         it (_Iterator): The epoch; ``prepare_index`` is moved on.
     """
+    ahead = dataset.predownload
+    if dataset.ranges is not None:
+        ahead = min(ahead, ceil(dataset.needs.horizon() * it.total))
     for position, shard in _turns(dataset, it):
         it.prepare_index = position
-        if not _wait(lambda at=position: dataset.predownload >= at - it.yield_index, dataset, it):
+        if not _wait(lambda at=position: ahead >= at - it.yield_index, dataset, it):
             return
+        if dataset.ranges is not None:
+            dataset.ranges.position = position / it.total
+            dataset.ranges.serve(int(part_of(it.yield_index, it.total)))
         dataset.prepare_shard(shard, False)
     it.prepare_index = it.total
 

@@ -63,7 +63,9 @@ class FastMDSReader(MDSReader):
         Raises:
             FileNotFoundError: The shard is not local, or not whole.
         """
-        file = self._open()
+        return self._read(self._open(), idx)
+
+    def _read(self, file: Any, idx: int) -> bytes:
         span = os.pread(file.descriptor, _SPAN.size, 4 * (1 + idx))
         if len(span) == _SPAN.size:
             begin, end = _SPAN.unpack(span)
@@ -78,6 +80,14 @@ class FastMDSReader(MDSReader):
         """Bytes to columns."""
         return self._decode(data)
 
+    def is_partial(self) -> bool:
+        """Whether the shard is there in part, with nothing wrong about that. Default: never."""
+        return False
+
+    def evict_unfinished(self) -> None:
+        """Delete what somebody did not finish to prepare."""
+        self.evict()
+
     @functools.cached_property
     def _path(self) -> str:
         return os.path.join(self.dirname, self.split, self.raw_data.basename)
@@ -88,7 +98,7 @@ class FastMDSReader(MDSReader):
             tuple(self.column_names), tuple(self.column_encodings), tuple(self.column_sizes)
         )
 
-    def _open(self) -> _OpenFile:
+    def _open(self) -> Any:
         file = _OpenFile(self._path)
         size = os.fstat(file.descriptor).st_size
         if size != self.raw_data.bytes:
@@ -122,9 +132,9 @@ class OpenMDSReader(FastMDSReader):
     """An MDS shard whose file stays open, as long as it is among those that were read last."""
 
     # The one used last comes last. By reader, not by path: another dataset may have come to a path.
-    _files: ClassVar[dict[OpenMDSReader, _OpenFile]] = {}
+    _files: ClassVar[dict[OpenMDSReader, Any]] = {}
 
-    def _open(self) -> _OpenFile:
+    def _open(self) -> Any:
         files = self._files
         file = files.pop(self, None) or super()._open()
         files[self] = file

@@ -51,11 +51,13 @@ from streaming.base.shared.prefix import _get_path
 from streaming.base.world import World
 
 from composer_dataagent.streaming.errors import ShardError, ShortEpochError, in_words
+from composer_dataagent.streaming.folders import remove_file
 from composer_dataagent.streaming.prefetch import follow, prepare_ahead
 from composer_dataagent.streaming.presence import Presence, WatchfulBarrier, watchful
 from composer_dataagent.streaming.shards import (
     can_be_fetched,
     damage_of,
+    evict_unfinished,
     is_of_download,
     is_unpacked,
     wrong_hash_of,
@@ -279,7 +281,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             }
             if world.is_local_leader:
                 # Which copies of the dataset share.
-                weakref.finalize(self.presence, _remove_file, path, os.getpid())
+                weakref.finalize(self.presence, remove_file, path, os.getpid())
             self._shared_barrier.__class__ = WatchfulBarrier
             vars(self._shared_barrier)["presence"] = self.presence
 
@@ -486,7 +488,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             # leaves a file whose hash is wrong, which passes for good later.
             if self._shard_states[shard_id] == _ShardState.PREPARING:
                 if can_be_fetched(self.streams[self.stream_per_shard[shard_id]]):
-                    self.shards[shard_id].evict()
+                    evict_unfinished(self.shards[shard_id])
                 self._shard_states[shard_id] = _ShardState.REMOTE
 
         def _shard_error(self, shard_id: int, cause: str) -> ShardError:
@@ -529,12 +531,6 @@ def _release_locks(error: BaseException) -> None:
         lock = frame.f_locals.get("lock")
         if isinstance(lock, BaseFileLock) and lock.is_locked:
             lock.release(force=True)
-
-
-def _remove_file(path: str, owner: int) -> None:
-    if os.getpid() == owner:
-        with contextlib.suppress(OSError):
-            os.remove(path)
 
 
 def named_after(cls: type, made: type) -> type[Any]:

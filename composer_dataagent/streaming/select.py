@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from streaming import StreamingDataset
 
 from composer_dataagent.streaming.attach import StreamingAttachment, attach
-from composer_dataagent.streaming.attachment import Attachment, Ids
+from composer_dataagent.streaming.attachment import Ids
+from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.dataset import is_selective
 
 Predicate = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
@@ -22,7 +24,9 @@ def select(
     ids: Ids | NDArray[np.bool_] | Predicate | None = None,
     *,
     per_epoch: Callable[[int], Ids | NDArray[np.bool_]] | None = None,
-) -> Attachment:
+    fetch: str = "shards",
+    costs: Costs | Mapping[str, Any] | None = None,
+) -> StreamingAttachment:
     """Serve only these samples, from the next epoch on, until told otherwise.
 
     Partition over ranks and workers, shuffle, ``len()``, resumption and eviction all follow. A
@@ -39,9 +43,12 @@ def select(
             ``(epoch) -> ids or mask``, with epochs counted from 0 and over resumptions. It is
             called in all ranks and workers and must give the same in all. Composer asks for the
             length of an epoch once: give it epochs of one size, or use ``DataAgent``.
+        fetch (str): ``"samples"`` fetches no more than these of each shard, see
+            :func:`~composer_dataagent.streaming.attach`. Default: ``"shards"``.
+        costs (Costs | Mapping[str, Any] | None): See there.
 
     Returns:
-        Attachment: The handle; it can be ignored.
+        StreamingAttachment: The handle; it can be ignored.
 
     Raises:
         TypeError: Not a StreamingDataset (for map-style data, use ``torch.utils.data.Subset``),
@@ -63,7 +70,7 @@ def select(
     if per_epoch is not None and not callable(per_epoch):
         raise TypeError(f"per_epoch must be a function (epoch) -> ids, but is {per_epoch!r}")
     is_new = not is_selective(dataset)
-    attachment = attach(dataset)
+    attachment = attach(dataset, fetch=fetch, costs=costs)
     assert isinstance(attachment, StreamingAttachment), "map-style data has no select()"
     try:
         if per_epoch is not None:

@@ -11,6 +11,8 @@ from typing import Any
 from streaming import Stream
 from streaming.base.hashing import get_hash
 
+from composer_dataagent.streaming.reading import FastMDSReader
+
 
 def damage_of(shard: Any, stream: Stream) -> str | None:
     """What keeps a shard from being read, or None.
@@ -24,6 +26,8 @@ def damage_of(shard: Any, stream: Stream) -> str | None:
     Returns:
         str | None: A sentence, without an end. A file that needs to be unpacked first is fine.
     """
+    if isinstance(shard, FastMDSReader) and shard.is_partial():
+        return None
     for raw, packed in shard.file_pairs:
         path = path_of(stream, raw.basename)
         try:
@@ -64,7 +68,17 @@ def wrong_hash_of(shard: Any, stream: Stream) -> str | None:
 
 def is_unpacked(shard: Any, stream: Stream) -> bool:
     """Whether all files that samples are read from are there, of whatever size."""
+    if isinstance(shard, FastMDSReader) and shard.is_partial():
+        return True
     return all(os.path.exists(path_of(stream, raw.basename)) for raw, _ in shard.file_pairs)
+
+
+def evict_unfinished(shard: Any) -> None:
+    """Delete what somebody did not finish to prepare."""
+    if isinstance(shard, FastMDSReader):
+        shard.evict_unfinished()
+    else:
+        shard.evict()
 
 
 def is_of_download(error: BaseException) -> bool:

@@ -77,6 +77,7 @@ class Job:
     dataset: Mapping[str, Any]
     dataset_cls: type[StreamingDataset]
     loader: Mapping[str, Any]
+    attach: Mapping[str, Any]
     ranks: int
     environment: Mapping[str, str]
     stock: bool
@@ -100,6 +101,7 @@ def run_epochs(
     *epochs: Epoch,
     dataset: Mapping[str, Any],
     dataset_cls: type[StreamingDataset] = StreamingDataset,
+    attach: Mapping[str, Any] | None = None,
     ranks: int = 1,
     environment: Mapping[str, str] | None = None,
     stock: bool = False,
@@ -116,6 +118,7 @@ def run_epochs(
         *epochs: Done one after the other.
         dataset: Arguments of the StreamingDataset.
         dataset_cls: Its class; one that can be imported.
+        attach: More arguments of ``attach``.
         ranks: How many processes.
         environment: Variables to set in all of them.
         stock: Leave the dataset as it is, so that nothing is selected.
@@ -133,7 +136,16 @@ def run_epochs(
     with tempfile.TemporaryDirectory() as folder:
         variables = environment or {}
         job = Job(
-            epochs, dataset, dataset_cls, loader, ranks, variables, stock, ends_at_error, folder
+            epochs,
+            dataset,
+            dataset_cls,
+            loader,
+            attach or {},
+            ranks,
+            variables,
+            stock,
+            ends_at_error,
+            folder,
         )
         context = forkserver()
         processes = [context.Process(target=_rank, args=(rank, job)) for rank in range(ranks)]
@@ -287,7 +299,9 @@ def _make(job: Job) -> tuple[Any, Any]:
         made = make_dataset(shards, job.dataset_cls, **arguments)
         return None, make_loader(made, StreamingDataLoader, **loader)
     shards = arguments.pop("local")
-    return make_attached(shards, job.dataset_cls, dataset=arguments, **loader)
+    return make_attached(
+        shards, job.dataset_cls, dataset=arguments, attach_with=job.attach, **loader
+    )
 
 
 def _ids(job: Job, loader: Any, batch: Any) -> list[int]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from traceback import clear_frames
@@ -87,10 +87,11 @@ def make_attached(
     loader_cls: type[DataLoader] = StreamingDataLoader,
     *,
     dataset: dict[str, Any] | None = None,
+    attach_with: Mapping[str, Any] | None = None,
     **loader: Any,
 ) -> tuple[Attachment, DataLoader]:
     made = make_loader(make_dataset(shards, dataset_cls, **dataset or {}), loader_cls, **loader)
-    return attach(made.dataset, made), made
+    return attach(made.dataset, made, **attach_with or {}), made
 
 
 def served(loader: Any) -> list[list[int]]:

@@ -21,7 +21,13 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 BUCKET = "data"
 _HOST = "127.0.0.1"
-_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
+_CODES = {
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    416: "InvalidRange",
+    500: "InternalError",
+    503: "SlowDown",
+}
 
 
 @dataclass(frozen=True)
@@ -267,11 +273,17 @@ class _Objects(_Handler):
         content, headers = response.read(), response.getheaders()
         size = int(response.headers["Content-Length"])
         backend.close()
+        start = _start(response.headers.get("Content-Range"))
+        if action == "truncate" and start >= value > 0:
+            self._fail(416)
+            return
         if action == "truncate":
-            size, content = min(size, value), content[:value]
-            headers = [(name, _shortened(name, given, size)) for name, given in headers]
-        elif action == "flip":
-            content = content[:value] + bytes([content[value] ^ 0xFF]) + content[value + 1 :]
+            size, content = min(size, value - start), content[: max(value - start, 0)]
+            headers = [(name, _shortened(name, given, start, size)) for name, given in headers]
+        elif action == "flip" and 0 <= value - start < len(content):
+            content = bytearray(content)
+            content[value - start] ^= 0xFF
+            content = bytes(content)
         elif action == "cut":
             content = content[:value]
         self.answer(response.status, headers, size, content)
@@ -283,6 +295,13 @@ class _Objects(_Handler):
         self.answer(status, headers, len(content), b"" if self.command == "HEAD" else content)
 
 
-def _shortened(name: str, value: str, size: int) -> str:
-    """A header of an object that has only ``size`` bytes."""
-    return f"bytes 0-{size - 1}/{size}" if name.lower() == "content-range" else value
+def _start(content_range: str | None) -> int:
+    """Where a range of an object begins; 0 of all of it."""
+    return int(content_range.removeprefix("bytes ").split("-")[0]) if content_range else 0
+
+
+def _shortened(name: str, value: str, start: int, size: int) -> str:
+    """A header of an object that ends ``size`` bytes after ``start``."""
+    if name.lower() != "content-range":
+        return value
+    return f"bytes {start}-{start + size - 1}/{start + size}"

@@ -1,0 +1,473 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Shards of which only the selected samples are fetched.
+
+A shard is there whole, as streaming fetches it, or in part, in a folder of its own: what streaming
+finds in its cache is always whole, also in a later run without any selection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from streaming import Stream
+from streaming.base.format.mds.reader import MDSReader
+
+from composer_dataagent.streaming.costs import REQUESTS_OF_SHARD, Costs
+from composer_dataagent.streaming.courier import fetch_safely
+from composer_dataagent.streaming.fetching import Order, open_partial
+from composer_dataagent.streaming.needs import Needs
+from composer_dataagent.streaming.partial import PartialShard
+from composer_dataagent.streaming.reading import FastMDSReader, OpenMDSReader
+from composer_dataagent.streaming.remotes import can_read_ranges
+from composer_dataagent.streaming.repairs import named_after
+from composer_dataagent.streaming.shards import can_be_fetched
+from composer_dataagent.streaming.spans import Spans, coalesce, header_size
+from composer_dataagent.streaming.tally import Tally
+
+log = logging.getLogger(__name__)
+
+_FOLDER = ".composer_dataagent-1-"
+BLOCK = 4096  # of most file systems
+_WORTH_TRIMMING = 0.25  # share of the samples that are held
+
+
+class NotHeldError(FileNotFoundError):
+    """A sample is not held of a shard of which others are.
+
+    A ``FileNotFoundError``, since that is how streaming's ``get_item`` learns that a shard must be
+    prepared.
+    """
+
+
+@dataclass
+class Ranges:
+    """What the readers of a dataset's shards share.
+
+    Attributes:
+        costs (Costs): By which it is decided how a shard is fetched.
+        needs (Needs): Of the epoch that runs.
+        tally (Tally): What was fetched, and is held.
+        wanted (dict[int, tuple[int, list[int]]]): What is wanted beside those, by each thread of
+            this process: a shard, and numbers of samples within it.
+        position (float): The share of the epoch up to which this process has shards prepared.
+        worker (int): Which of the node's workers this process is.
+        workers (int): How many there are.
+    """
+
+    costs: Costs
+    needs: Needs
+    tally: Tally
+    wanted: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
+    position: float = 0.0
+    worker: int = 0
+    workers: int = 1
+
+    def begin_epoch(self, worker: int, workers: int) -> None:
+        """Be a worker of an epoch that begins."""
+        self.worker, self.workers, self.position = worker, workers, 0.0
+        self.serve(0)
+
+    def serve(self, part: int) -> None:
+        """Let the others know how far this worker is in the epoch."""
+        if self.worker < self.workers:
+            progress = self.tally.progress(self.workers)
+            progress[min(self.worker, len(progress) - 1)] = part
+
+    def done(self) -> int:
+        """The part of the epoch that all workers of the node have served up to."""
+        return int(self.tally.progress(self.workers).min())
+
+    @contextlib.contextmanager
+    def wanting(self, shard_id: int, samples: list[int]) -> Iterator[None]:
+        """Have this thread want some samples of a shard."""
+        thread = threading.get_ident()
+        self.wanted[thread] = shard_id, samples
+        try:
+            yield
+        finally:
+            del self.wanted[thread]
+
+    def wanted_of(self, shard_id: int) -> list[int]:
+        """What is wanted of a shard, beside what the epoch needs."""
+        found = [some for shard, some in list(self.wanted.values()) if shard == shard_id]
+        return [sample for some in found for sample in some]
+
+
+class RangedMDSReader(FastMDSReader):
+    """An MDS shard that is there whole or in part."""
+
+    ranges: Ranges
+    shard_id: int
+    stream: Stream
+    _complete: tuple[int, int, int] | None = None  # see lacks
+
+    def get_sample_data(self, idx: int) -> bytes:
+        """The bytes of a sample. See :meth:`FastMDSReader.get_sample_data`.
+
+        Raises:
+            NotHeldError: The shard is there in part, without this sample.
+        """
+        file = self._open()
+        if isinstance(file, PartialShard) and not file.has(idx):
+            self._close()  # another file may have come to its place
+            raise NotHeldError(f"{self.partial_path} does not hold sample {idx}")
+        return self._read(file, idx)
+
+    def _open(self) -> Any:
+        partial = self.partial()
+        return super()._open() if partial is None else partial
+
+    # ------------------------------------------------------------------ what is there
+
+    @functools.cached_property
+    def partial_path(self) -> str:
+        """Where the shard is if it is there in part."""
+        folder = os.path.join(self.dirname, self.split, _folder_name())
+        return os.path.join(folder, self.raw_data.basename)
+
+    def partial(self, writable: bool = False) -> PartialShard | None:
+        """The part that is there, if one is."""
+        return open_partial(self.partial_path, self.samples, self.raw_data.bytes, writable)
+
+    def missing(self) -> NDArray[np.int64]:
+        """Sorted numbers of those samples that are needed or wanted and not there."""
+        if self._is_whole():
+            return np.empty(0, np.int64)
+        lacking = self._needed()
+        lacking[self.ranges.wanted_of(self.shard_id)] = True
+        partial = self.partial()
+        if partial is not None:
+            lacking &= ~partial.held()
+        return np.flatnonzero(lacking)
+
+    def _needed(self) -> NDArray[np.bool_]:
+        ranges = self.ranges
+        return ranges.needs.of_shard(self.shard_id, ranges.done(), ranges.position)
+
+    def is_partial(self) -> bool:
+        """Whether the shard is there in part, with nothing wrong about that."""
+        return self.partial() is not None
+
+    def lacks(self) -> bool:
+        """Whether the shard is there in part, without all that is needed or wanted."""
+        try:
+            inode = os.stat(self.partial_path).st_ino
+        except FileNotFoundError:
+            return False
+        needs = self.ranges.needs
+        known = inode, needs.serial, needs.until(self.ranges.position)
+        if known == self._complete and not self.ranges.wanted_of(self.shard_id):
+            return False
+        if len(self.missing()):
+            return True
+        self._complete = known
+        return False
+
+    # ------------------------------------------------------------------ fetching
+
+    def prepare(self, fetch_whole: Callable[[], int]) -> int:
+        """Fetch what is missing; called by one process at a time.
+
+        Args:
+            fetch_whole (Callable[[], int]): Fetches the whole shard, and gives what
+                ``Stream.prepare_shard`` gives.
+
+        Returns:
+            int: How many bytes more the cache has than before.
+        """
+        held = self.ranges.tally.held()
+        before = int(held[self.shard_id])
+        missing = self.missing()
+        if not len(missing) and self.is_partial():
+            return 0
+        if self._by_ranges(missing) and not self._fetch(missing):
+            partial = self.partial()
+            after = partial.bytes_on_disk() if partial is not None else 0
+            held[self.shard_id] = after
+            return after - before
+        change = fetch_whole()
+        self._remove_partial()
+        return change - before
+
+    def _by_ranges(self, missing: NDArray[np.int64]) -> bool:
+        """Whether what is missing is better read by ranges than with all the rest."""
+        if self._is_whole():
+            return False
+        requests, size = self._reads(missing)
+        return not self.ranges.costs.whole_is_cheaper(requests, size, self.raw_data.bytes)
+
+    def _reads(self, missing: NDArray[np.int64]) -> tuple[int, int]:
+        """Requests for what is missing, and their bytes."""
+        header, spans = self._spans(missing)
+        return len(spans) + bool(header), sum(end - begin for begin, end in spans) + header
+
+    def _spans(self, missing: NDArray[np.int64]) -> tuple[int, Spans]:
+        """Bytes of the header, if it is not there, and what else to read, as far as is known."""
+        partial = self.partial()
+        if partial is None:  # where they are is not known yet: as if all had one size
+            header = header_size(self.samples)
+            offsets = np.linspace(header, self.raw_data.bytes, self.samples + 1).astype(np.int64)
+        else:
+            header, offsets = 0, partial.offsets()
+        return header, coalesce(missing, offsets, self.ranges.costs.gap)
+
+    def _fetch(self, missing: NDArray[np.int64]) -> str:
+        """Why it failed; empty if it did not."""
+        stream, costs = self.stream, self.ranges.costs
+        order = Order(
+            remote=os.path.join(stream.remote or "", stream.split or ""),
+            key=self.raw_data.basename,
+            path=self.partial_path,
+            samples=self.samples,
+            size=self.raw_data.bytes,
+            column_sizes=tuple(self.column_sizes),
+            wanted=missing,
+            gap=costs.gap,
+            concurrency=costs.concurrency,
+            timeout=stream.download_timeout,
+            attempts=stream.download_retry,
+        )
+        traffic = fetch_safely(order)
+        self.ranges.tally.count(traffic.requests, traffic.bytes)
+        if traffic.failure:
+            log.warning("%s is fetched whole: %s", self.raw_data.basename, traffic.failure)
+        return traffic.failure
+
+    def _remove_partial(self) -> None:
+        self._close()
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.partial_path)
+        self.ranges.tally.held()[self.shard_id] = 0
+
+    # ------------------------------------------------------------------ what streaming asks
+
+    def get_max_size(self) -> int:
+        """What the cache must have room for, to prepare the shard."""
+        missing = self.missing()
+        if not self._by_ranges(missing):
+            return super().get_max_size()
+        _, spans = self._spans(missing)
+        blocks = sum(-(-end // BLOCK) - begin // BLOCK for begin, end in spans)
+        return (blocks + 4) * BLOCK  # for header and what is held
+
+    def get_persistent_size(self, keep_zip: bool) -> int:
+        """What the cache counts for the shard while it is there."""
+        held = int(self.ranges.tally.held()[self.shard_id])
+        return held or super().get_persistent_size(keep_zip)
+
+    def evict(self) -> int:
+        """Delete the shard, whole or in part; gives what the cache counted for it."""
+        whole = super().evict()
+        held = int(self.ranges.tally.held()[self.shard_id])
+        self._remove_partial()
+        return whole + held
+
+    def has_served(self, share: float) -> bool:
+        """Whether the epoch needs no more at least this share of the samples that are held."""
+        partial = self.partial()
+        if partial is None:
+            return False
+        held = partial.held()
+        later = held & self.ranges.needs.of_shard(self.shard_id, self.ranges.done(), 1.0)
+        served = int(held.sum() - later.sum())
+        return served > 0 and served >= share * held.sum()
+
+    def trim(self) -> int:
+        """Delete samples that the epoch needs no more; gives what the cache counted for them.
+
+        The others go into a new file: who reads from the old one has it open.
+        """
+        partial = self.partial()
+        if partial is None:
+            return 0
+        later = self.ranges.needs.of_shard(self.shard_id, self.ranges.done(), 1.0)
+        kept = np.flatnonzero(partial.held() & later)
+        partial.copy(self.partial_path, kept)
+        self._close()
+        after = self.partial()
+        held = self.ranges.tally.held()
+        freed = int(held[self.shard_id]) - (after.bytes_on_disk() if after is not None else 0)
+        held[self.shard_id] -= freed
+        return freed
+
+    def evict_unfinished(self) -> None:
+        """Delete what was downloaded whole; what is held of a shard in part is sound."""
+        super().evict()
+
+    def _is_whole(self) -> bool:
+        return os.path.exists(self._path)
+
+
+def has_served(shard: Any) -> bool:
+    """Whether a shard is there in part, and much of that the epoch needs no more."""
+    return isinstance(shard, RangedMDSReader) and shard.has_served(_WORTH_TRIMMING)
+
+
+def lacks(shard: Any) -> bool:
+    """Whether a shard is there in part, without all that is needed or wanted."""
+    return isinstance(shard, RangedMDSReader) and shard.lacks()
+
+
+class OpenRangedMDSReader(OpenMDSReader, RangedMDSReader):
+    """The same, whose file stays open."""
+
+
+# ---------------------------------------------------------------------- streams and data sets
+
+
+@functools.cache
+def metered(cls: type[Stream]) -> type[Any]:
+    """The subclass of a stream class that counts what it fetches, and leaves ranges to shards.
+
+    Args:
+        cls (type[Stream]): Any.
+
+    Returns:
+        type[Any]: One class per ``cls``; an object's ``__class__`` may be set to it. It then needs
+        a ``tally``.
+    """
+
+    class Metered(cls):  # type: ignore[valid-type, misc]
+        tally: Tally
+        _is_metered = True
+
+        def prepare_shard(self, shard: Any) -> int:
+            whole = functools.partial(super().prepare_shard, shard)
+            return shard.prepare(whole) if isinstance(shard, RangedMDSReader) else whole()
+
+        def _download_file(self, from_basename: str, to_basename: str | None = None) -> str:
+            local = super()._download_file(from_basename, to_basename)
+            self.tally.count(REQUESTS_OF_SHARD, os.path.getsize(local))
+            return local
+
+        def __reduce__(self) -> Any:  # spawned workers cannot import this class by name
+            return _metered_stream, (cls, vars(self))
+
+    return named_after(cls, Metered)
+
+
+def _metered_stream(cls: type[Stream], state: dict[str, Any]) -> Stream:
+    stream = object.__new__(metered(cls))
+    vars(stream).update(state)
+    return stream
+
+
+def why_whole(stream: Stream, shard: Any) -> str | None:
+    """What keeps a shard from being read by ranges, if anything does.
+
+    Args:
+        stream (Stream): The shard's.
+        shard (Any): Its reader.
+
+    Returns:
+        str | None: A clause.
+    """
+    if not can_be_fetched(stream):
+        return "its files are local already"
+    if not can_read_ranges(stream.remote):
+        return f"no ranges can be read of remote={stream.remote!r}"
+    for name in ("prepare_shard", "_prepare_shard_part", "_download_file"):
+        if name in _overridden(type(stream)):
+            return f"{type(stream).__name__} overrides Stream.{name}"
+    if stream.validate_hash:
+        return "validate_hash needs all of a shard"
+    if not isinstance(shard, MDSReader):
+        return "it is not of the MDS format"
+    if shard.compression:
+        return "it is compressed"
+    if _FOLDER in shard.raw_data.basename:
+        return "it has the name of a folder that parts of shards are in"
+    return None
+
+
+def _overridden(cls: type) -> set[str]:
+    bases = cls.__mro__[: cls.__mro__.index(Stream)]
+    return set().union(*(vars(base) for base in bases if "_is_metered" not in vars(base)))
+
+
+def meter(dataset: Any) -> None:
+    """Have what a dataset fetches counted, in place.
+
+    Args:
+        dataset (Any): A StreamingDataset with a ``tally``.
+    """
+    for stream in dataset.streams:
+        stream.tally = dataset.tally
+        stream.__class__ = metered(type(stream))
+
+
+def read_by_ranges(dataset: Any, costs: Costs) -> None:
+    """Have the shards of an attached dataset fetched by ranges where that is possible, in place.
+
+    Args:
+        dataset (Any): A selective StreamingDataset.
+        costs (Costs): By which it is decided how a shard is fetched.
+    """
+    ranges = Ranges(costs, dataset.needs, dataset.tally)
+    reader = OpenRangedMDSReader if dataset.cache_limit is None else RangedMDSReader
+    reasons: dict[str, int] = {}
+    for shard_id, shard in enumerate(dataset.shards):
+        stream = dataset.streams[int(dataset.stream_per_shard[shard_id])]
+        reason = why_whole(stream, shard)
+        if reason is not None:
+            reasons[reason] = reasons.get(reason, 0) + 1
+            continue
+        shard.ranges, shard.shard_id, shard.stream = ranges, shard_id, stream
+        shard.__class__ = reader
+    for reason, count in reasons.items():
+        log.warning(
+            "fetch='samples': %d of %d shards are fetched whole: %s",
+            count,
+            len(dataset.shards),
+            reason,
+        )
+    dataset.ranges = ranges
+    if dataset._unique_rank_world.is_local_leader:
+        _adopt(dataset)
+
+
+def _adopt(dataset: Any) -> None:
+    """Count what an earlier run of this machine left, and remove what cannot be used."""
+    ranged = [shard for shard in dataset.shards if isinstance(shard, RangedMDSReader)]
+    for folder in {Path(shard.dirname, shard.split) for shard in ranged}:
+        for left in folder.glob(f"{_FOLDER}{_host()}-*"):
+            if left.name != _folder_name():
+                shutil.rmtree(left, ignore_errors=True)
+    held = dataset.tally.held()
+    with FileLock(dataset._cache_filelock_path):
+        for shard in ranged:
+            partial = shard.partial()
+            if partial is not None and not held[shard.shard_id]:
+                held[shard.shard_id] = partial.bytes_on_disk()
+                dataset.cache_usage += int(held[shard.shard_id])
+        while dataset.cache_limit and dataset.cache_usage > dataset.cache_limit:
+            dataset._evict_coldest_shard()
+
+
+def _folder_name() -> str:
+    """Of the folder for parts of shards.
+
+    After a crash of the system a file may know of samples that never reached the disk, and another
+    machine may have the same disk: so each machine has its own, new when it was started.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{_FOLDER}{_host()}-{boot.replace('-', '')[:12]}"
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
