@@ -240,6 +240,8 @@ KINDS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # stock code, checking hashes
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_shards_that_have_no_ranges_are_fetched_whole(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
