@@ -22,6 +22,7 @@ from streaming.base.shuffle import algos as SHUFFLES
 from torch.utils.data import DataLoader
 
 from composer_dataagent import collectives
+from composer_dataagent.streaming.ahead import fetch_ahead
 from composer_dataagent.streaming.attachment import Attachment, Ids, Shards, epoch_number, to_mask
 from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.dataset import is_selective, names_in_the_way, selective
@@ -56,8 +57,9 @@ class StreamingAttachment(Attachment):
         num_samples (int): Size ``N`` of the whole data set; sample ids are 0 to N - 1.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, workers: int | None = None) -> None:
         self.dataset = dataset
+        self._workers = workers  # of each rank's loader, if that is known
         self.num_samples = int(dataset.num_samples)
         self._store: SelectionStore = dataset.selection_store
 
@@ -111,6 +113,8 @@ class StreamingAttachment(Attachment):
         record = self._store.publish(to_mask(ids, self.num_samples), epoch)
         # The epoch that is running may still be read, by late workers or for a checkpoint.
         self._store.keep_only(range(upcoming - 1, sys.maxsize))
+        if self.dataset.ranges is not None and self._workers is not None and epoch == upcoming:
+            fetch_ahead(self.dataset, self._workers)
         return record
 
     def serve_always(self, ids: Ids | NDArray[np.bool_]) -> SelectionRecord:
@@ -324,7 +328,7 @@ def attach(
         loader.collate_fn = IdCollate(loader.collate_fn, dataset)
         loader.__class__ = beside(type(loader))
         dataset.recent_ids = deque(maxlen=loader.batch_size)  # type: ignore[attr-defined]
-    return StreamingAttachment(dataset)
+    return StreamingAttachment(dataset, None if loader is None else loader.num_workers)
 
 
 def _make_selective(dataset: StreamingDataset) -> None:
@@ -343,6 +347,7 @@ def _make_selective(dataset: StreamingDataset) -> None:
     dataset.needs = Needs(f"{path}.needs", shards)  # type: ignore[attr-defined]
     dataset.tally = Tally(path, len(shards))  # type: ignore[attr-defined]
     dataset.ranges = None  # type: ignore[attr-defined]
+    dataset.ahead = None  # type: ignore[attr-defined]
     if dataset._unique_rank_world.is_local_leader:
         for name in (dataset.needs.path, *dataset.tally.paths):  # type: ignore[attr-defined]
             weakref.finalize(store, remove_file, name, os.getpid())

@@ -10,19 +10,27 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from math import ceil
+from multiprocessing.process import BaseProcess
+from time import sleep
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from streaming import StreamingDataset
-from streaming.base.constant import EPOCH_DATA, EPOCH_SHAPE
+from streaming.base.constant import EPOCH_DATA, EPOCH_SHAPE, TICK
 from streaming.base.dataset import _Iterator, _ShardState
 from streaming.base.shared import SharedMemory
 from streaming.base.shared.prefix import _get_path
 from streaming.base.world import World
 
-from composer_dataagent.streaming.errors import SelectionCorruptError, SelectionMissingError
+from composer_dataagent.streaming.errors import (
+    NoRoomError,
+    NoRoomYetError,
+    SelectionCorruptError,
+    SelectionMissingError,
+    ShardError,
+)
 from composer_dataagent.streaming.needs import PARTS, Needs
 from composer_dataagent.streaming.planning import generate_work, serving_order
 from composer_dataagent.streaming.ranged import BLOCK, Ranges, has_served, lacks
@@ -63,7 +71,8 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         recent_ids: deque[np.int64]  # of the samples that this process read last; see IdCollate
         tally: Tally
         needs: Needs
-        ranges: Ranges | None  # None: shards are fetched whole
+        ranges: Ranges | None = None  # None: shards are fetched whole
+        ahead: BaseProcess | None  # see fetch_ahead
         served_before = 0  # samples of the trainer's epoch that earlier rounds of it served
         _record: SelectionRecord  # of the epoch that runs
         _dataagent_selective = True
@@ -75,13 +84,17 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         def _generate_work(self, world: World, epoch: int, sample_in_epoch: int) -> NDArray:
             ids, _ = self.selection_store.read(epoch)
             plan = generate_work(self, ids, world, epoch, sample_in_epoch)
+            self.publish_needs(self.needs, plan[world.node])
+            self.needs.open()
+            return plan
+
+        def publish_needs(self, needs: Needs, plan: NDArray) -> None:
+            """Say what an epoch needs on this node."""
             by_sample = self.ranges is not None
             limit = np.inf if self.cache_limit is None else _AHEAD * float(self.cache_limit)
             raw = np.array([shard.get_raw_size() for shard in self.shards], np.float64)
             sizes = raw / np.maximum(self.samples_per_shard, 1) + BLOCK
-            self.needs.publish(plan[world.node], by_sample, sizes, limit)
-            self.needs.open()
-            return plan
+            needs.publish(plan, by_sample, sizes, limit)
 
         def order_of(self, epoch: int) -> NDArray:
             """See :meth:`Attachment.order_of`."""
@@ -174,7 +187,13 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                 with FileLock(self._cache_filelock_path):
                     if states[shard_id] == _ShardState.LOCAL:
                         states[shard_id] = _ShardState.REMOTE
-            super().prepare_shard(shard_id, blocking)
+            while True:
+                try:
+                    return super().prepare_shard(shard_id, blocking)
+                except ShardError as error:
+                    if not isinstance(error.__cause__, NoRoomYetError):
+                        raise
+                sleep(TICK)
 
         def _evict_coldest_shard(self) -> None:
             # Stock code evicts what was used longest ago, though it be needed next, and keeps what
@@ -183,9 +202,14 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             there = (states == _ShardState.LOCAL) | (held > 0) & (states == _ShardState.REMOTE)
             candidates = np.flatnonzero(there)
             if not len(candidates):
+                under_way = np.flatnonzero(states == _ShardState.PREPARING).tolist()
+                if sum(map(self.presence.is_prepared, under_way)) > 1:  # not this one alone
+                    raise NoRoomYetError("other shards are on their way")
                 return super()._evict_coldest_shard()  # raises
             done = 1 if self.ranges is None else self.ranges.done()
             is_needed = self.needs.last()[candidates] >= max(done, 1)
+            if self.ranges is not None and self.ranges.is_ahead and is_needed.all():
+                raise NoRoomError("the cache is full of what the epoch needs")
             last_used = self._shard_access_times.numpy()[candidates]
             candidates = candidates[np.lexsort((last_used, is_needed))]
             if is_needed.all():
@@ -270,7 +294,7 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         def __reduce_ex__(self, protocol: Any) -> Any:
             # They cannot import this class by name: send the user's and make it again.
             _, _, *state = super().__reduce_ex__(protocol)
-            return (_new, (cls,), *state)
+            return (_new, (cls,), {**state[0], "ahead": None}, *state[1:])
 
     return named_after(cls, Selective)
 

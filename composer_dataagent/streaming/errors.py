@@ -33,6 +33,14 @@ class RankMissingError(SelectionError):
     """Another process of this node serves the same data without a selection."""
 
 
+class NoRoomError(RuntimeError):
+    """The cache has no room, and nothing in it may be put out for this."""
+
+
+class NoRoomYetError(NoRoomError):
+    """The cache will have room when others are done."""
+
+
 def in_words(error: BaseException | None) -> str:
     """An error and, where its own text does not say so, what caused it."""
     if error is None or isinstance(error, SelectionError):

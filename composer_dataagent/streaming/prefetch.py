@@ -8,7 +8,10 @@ be evicted needs to be asked for only where its first sample comes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from math import ceil
 from time import sleep
 from typing import Any
@@ -30,18 +33,66 @@ def prepare_ahead(dataset: Any, it: _Iterator) -> None:
         dataset (Any): A repaired StreamingDataset.
         it (_Iterator): The epoch; ``prepare_index`` is moved on.
     """
-    ahead = dataset.predownload
-    if dataset.ranges is not None:
+    ranges, ahead = dataset.ranges, dataset.predownload
+    if ranges is not None:
         ahead = min(ahead, ceil(dataset.needs.horizon() * it.total))
-    for position, shard in _turns(dataset, it):
-        it.prepare_index = position
-        if not _wait(lambda at=position: ahead >= at - it.yield_index, dataset, it):
-            return
-        if dataset.ranges is not None:
-            dataset.ranges.position = position / it.total
-            dataset.ranges.serve(int(part_of(it.yield_index, it.total)))
-        dataset.prepare_shard(shard, False)
-    it.prepare_index = it.total
+    with _UnderWay(1 if ranges is None else ranges.shards_at_once()) as under_way:
+
+        def has_come(position: int) -> bool:
+            it.prepare_index = under_way.first(position)
+            return it.prepare_index == position
+
+        def can_begin(position: int) -> bool:
+            has_come(position)
+            return under_way.has_room() and ahead >= position - it.yield_index
+
+        for position, shard in _turns(dataset, it):
+            if not _wait(partial(can_begin, position), dataset, it):
+                return
+            if ranges is not None:
+                ranges.position = position / it.total
+                ranges.serve(int(part_of(it.yield_index, it.total)))
+            under_way.begin(position, dataset.prepare_shard, shard, False)
+        _wait(partial(has_come, it.total), dataset, it)
+
+
+class _UnderWay:
+    """Calls that run side by side, each for a position; one at a time needs no thread.
+
+    Args:
+        at_once (int): How many.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._pool = ThreadPoolExecutor(at_once) if at_once > 1 else None
+        self._calls: deque[tuple[int, Future[None]]] = deque()
+
+    def begin(self, position: int, call: Callable[..., None], *arguments: Any) -> None:
+        if self._pool is None:
+            call(*arguments)
+        else:
+            self._calls.append((position, self._pool.submit(call, *arguments)))
+
+    def first(self, position: int) -> int:
+        """The first position whose call has not ended; ``position`` if all have.
+
+        Raises:
+            BaseException: What a call raised.
+        """
+        while self._calls and self._calls[0][1].done():
+            self._calls.popleft()[1].result()
+        return self._calls[0][0] if self._calls else position
+
+    def has_room(self) -> bool:
+        return len(self._calls) < self._at_once
+
+    def __enter__(self) -> _UnderWay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
 
 def follow(dataset: Any, it: _Iterator) -> None:

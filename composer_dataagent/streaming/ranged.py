@@ -12,6 +12,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import multiprocessing
 import os
 import shutil
 import socket
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 _FOLDER = ".composer_dataagent-1-"
 BLOCK = 4096  # of most file systems
+_SHARDS_AT_ONCE = 4
 _WORTH_TRIMMING = 0.25  # share of the samples that are held
 
 
@@ -67,6 +69,7 @@ class Ranges:
         position (float): The share of the epoch up to which this process has shards prepared.
         worker (int): Which of the node's workers this process is.
         workers (int): How many there are.
+        is_ahead (bool): Whether this process fetches for an epoch that has not begun.
     """
 
     costs: Costs
@@ -76,6 +79,7 @@ class Ranges:
     position: float = 0.0
     worker: int = 0
     workers: int = 1
+    is_ahead: bool = False
 
     def begin_epoch(self, worker: int, workers: int) -> None:
         """Be a worker of an epoch that begins."""
@@ -88,9 +92,14 @@ class Ranges:
             progress = self.tally.progress(self.workers)
             progress[min(self.worker, len(progress) - 1)] = part
 
+    def shards_at_once(self) -> int:
+        """How many shards this process prepares side by side."""
+        # A process that has others fetch for it has one of them.
+        return _SHARDS_AT_ONCE if multiprocessing.current_process().daemon else 1
+
     def done(self) -> int:
         """The part of the epoch that all workers of the node have served up to."""
-        return int(self.tally.progress(self.workers).min())
+        return 0 if self.is_ahead else int(self.tally.progress(self.workers).min())
 
     @contextlib.contextmanager
     def wanting(self, shard_id: int, samples: list[int]) -> Iterator[None]:
@@ -190,6 +199,12 @@ class RangedMDSReader(FastMDSReader):
         Returns:
             int: How many bytes more the cache has than before.
         """
+        try:
+            return self._prepare(fetch_whole)
+        finally:
+            self.ranges.tally.reserved()[self.shard_id] = 0
+
+    def _prepare(self, fetch_whole: Callable[[], int]) -> int:
         held = self.ranges.tally.held()
         before = int(held[self.shard_id])
         missing = self.missing()
@@ -257,13 +272,19 @@ class RangedMDSReader(FastMDSReader):
     # ------------------------------------------------------------------ what streaming asks
 
     def get_max_size(self) -> int:
-        """What the cache must have room for, to prepare the shard."""
+        """What the cache must have room for, to prepare the shard, which is about to begin.
+
+        Stock code counts a shard when it has come, and so forgets those that are under way.
+        """
         missing = self.missing()
-        if not self._by_ranges(missing):
-            return super().get_max_size()
-        _, spans = self._spans(missing)
-        blocks = sum(-(-end // BLOCK) - begin // BLOCK for begin, end in spans)
-        return (blocks + 4) * BLOCK  # for header and what is held
+        size = super().get_max_size()
+        if self._by_ranges(missing):
+            _, spans = self._spans(missing)
+            blocks = sum(-(-end // BLOCK) - begin // BLOCK for begin, end in spans)
+            size = (blocks + 4) * BLOCK  # for header and what is held
+        reserved = self.ranges.tally.reserved()
+        reserved[self.shard_id] = size
+        return int(reserved.sum())
 
     def get_persistent_size(self, keep_zip: bool) -> int:
         """What the cache counts for the shard while it is there."""
@@ -308,6 +329,7 @@ class RangedMDSReader(FastMDSReader):
     def evict_unfinished(self) -> None:
         """Delete what was downloaded whole; what is held of a shard in part is sound."""
         super().evict()
+        self.ranges.tally.reserved()[self.shard_id] = 0
 
     def _is_whole(self) -> bool:
         return os.path.exists(self._path)

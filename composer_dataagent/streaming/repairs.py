@@ -94,6 +94,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
         _failure: BaseException | None  # of a background thread
         _planned: tuple[int, int]  # the epoch that runs, and how many samples this process serves
         _turn: object  # of the iteration that began last
+        ranges: Any = None  # None: shards are fetched whole
         _plan_parts = (EPOCH_SHAPE, EPOCH_DATA)
 
         # ------------------------------------------------------------------ resumption
@@ -348,16 +349,19 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 # Stock code would take it for the end of the epoch.
                 raise RuntimeError(f"Sample {at}: the dataset raised StopIteration") from error
 
-        def _start_clean(self) -> None:
-            """Leave behind what another process or an epoch that failed has left in this object."""
+        def leave_parent(self) -> None:
+            """Leave behind what belongs to the process that forked this one."""
+            # Its threads do not run here, and filelock refuses an inherited lock.
             if self.process_id != os.getpid():
-                # Of the process that forked this one: its threads do not run here, and filelock
-                # refuses an inherited lock.
                 for name in _OF_ONE_PROCESS:
                     vars(self).pop(name, None)
                 vars(self)["_cache_filelock"] = None
                 vars(self._shared_barrier).pop("lock", None)
                 self.process_id = os.getpid()
+
+        def _start_clean(self) -> None:
+            """Leave behind what another process or an epoch that failed has left in this object."""
+            self.leave_parent()
             if hasattr(self, "_iterator"):
                 self._iterator.exit()
                 # Stock code has each epoch's kept until the process ends, for threading's exit.

@@ -52,9 +52,11 @@ class Tally:
     def __init__(self, path: str, shards: int) -> None:
         self.path = path
         self.shards = shards
-        for name in self.paths:
-            with open(name, "ab"):
-                pass
+        self._count = 2 * shards + _MOST_WORKERS
+        for name, size in zip(self.paths, (0, 8 * self._count), strict=True):
+            with open(name, "ab") as file:
+                if os.fstat(file.fileno()).st_size < size:
+                    os.truncate(file.fileno(), size)
         self._seen = Egress()
         self._read = 0  # bytes of the first file
         self._mapped: NDArray[np.int64] | None = None
@@ -87,17 +89,17 @@ class Tally:
         """
         return self._cells()[: self.shards]
 
+    def reserved(self) -> NDArray[np.int64]:
+        """``[S]`` bytes that shards will take which are being fetched at this moment."""
+        return self._cells()[self.shards : 2 * self.shards]
+
     def progress(self, workers: int) -> NDArray[np.int64]:
         """``[workers]`` the part of the epoch that each worker of the node has served up to."""
-        return self._cells()[self.shards :][:workers]
+        return self._cells()[2 * self.shards :][:workers]
 
     def _cells(self) -> NDArray[np.int64]:
         if self._mapped is None:
-            count = self.shards + _MOST_WORKERS
-            with self._open(1) as descriptor:
-                if os.fstat(descriptor).st_size < 8 * count:
-                    os.truncate(descriptor, 8 * count)
-            self._mapped = np.memmap(self.paths[1], np.int64, mode="r+", shape=(count,))
+            self._mapped = np.memmap(self.paths[1], np.int64, mode="r+", shape=(self._count,))
         return self._mapped
 
     @contextlib.contextmanager

@@ -34,8 +34,10 @@ from object_store import Fault, ObjectStore
 from streaming import MDSWriter, Stream, StreamingDataLoader, StreamingDataset
 
 from composer_dataagent.streaming import attach, select
+from composer_dataagent.streaming.ahead import wait_for_ahead
 from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.spans import coalesce, header_size
+from composer_dataagent.streaming.tally import Egress
 
 SHARD = "shard.00004.mds"
 OF_SHARD = range(sum(SHARDS[:4]), sum(SHARDS[:5]))
@@ -162,8 +164,8 @@ def test_only_what_is_selected_is_fetched(large: str, tmp_path: Path, workers: i
     seen: set[int] = set()
     for epoch in range(3):
         ids = draw(100, epoch, 200)
-        attachment.serve(ids)
         before = attachment.egress()
+        attachment.serve(ids)
         assert_exactly_once([served_large(loader)], ids)
         fetched = attachment.egress() - before
         new = set(ids.tolist()) - seen
@@ -200,11 +202,50 @@ def test_each_sample_is_fetched_once_though_the_cache_is_small(
 
 
 @WORKERS
+def test_the_next_epoch_is_fetched_before_it_begins(
+    large: str, tmp_path: Path, workers: int
+) -> None:
+    attachment, loader = make_large(large, tmp_path, workers, predownload=8)
+    total = Egress()
+    for epoch in range(2):
+        attachment.serve(draw(100, epoch, 200))
+        wait_for_ahead(attachment.dataset)
+        ahead = attachment.egress() - total
+        assert_exactly_once([served_large(loader)], draw(100, epoch, 200))
+        new, total = attachment.egress() - total, attachment.egress()
+        assert 0 < ahead.bytes <= new.bytes
+    both = {*draw(100, 0, 200).tolist(), *draw(100, 1, 200).tolist()}
+    assert total.bytes == size_of(large, both)
+
+
+def test_an_epoch_that_begins_does_not_wait_for_what_is_fetched_ahead(
+    large: str, tmp_path: Path
+) -> None:
+    attachment, loader = make_large(large, tmp_path, 2, predownload=64)
+    for epoch in range(8):
+        ids = draw(100, epoch, 200)
+        attachment.serve(ids[:50])
+        attachment.serve(ids)  # in place of it
+        assert_exactly_once([served_large(loader)], ids)
+    wait_for_ahead(attachment.dataset)
+    assert attachment.egress().bytes <= size_of(large, range(200)) + 182  # two whole ones
+
+
+def test_what_is_fetched_ahead_puts_out_only_what_is_not_needed(large: str, tmp_path: Path) -> None:
+    attachment, loader = make_large(large, tmp_path, 2, cache_limit=1_300_000, predownload=100)
+    for epoch in range(3):
+        ids = draw(150, epoch, 200)
+        attachment.serve(ids)
+        wait_for_ahead(attachment.dataset)
+        assert attachment.dataset.cache_usage <= 1_300_000
+        assert_exactly_once([served_large(loader)], ids)
+
+
+@WORKERS
 def test_samples_that_are_not_selected_can_be_read(
     large: str, tmp_path: Path, workers: int
 ) -> None:
     attachment, loader = make_large(large, tmp_path, workers)
-    attachment.serve(range(0, 50, 2))
     for sample_id in (60, 199, 3):
         assert attachment.raw_sample(sample_id)["x"] == content(sample_id)
         assert attachment.dataset[sample_id]["x"] == content(sample_id)
@@ -213,6 +254,7 @@ def test_samples_that_are_not_selected_can_be_read(
     for ids, batch in attachment.read(np.arange(90, 120, 2), loader, 7):
         assert [sample["id"] for sample in batch] == ids.tolist()
         assert all(sample["x"] == content(sample["id"]) for sample in batch)
+    attachment.serve(range(0, 50, 2))
     assert_exactly_once([served_large(loader)], range(0, 50, 2))
     assert attachment.raw_sample(70)["x"] == content(70)
     everything = {*range(0, 50, 2), 60, 199, 3, *range(90, 120, 2), 70}
