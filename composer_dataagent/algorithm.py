@@ -573,7 +573,7 @@ class DataAgent(Algorithm):
         self._reader = BatchReader(signals_fn, hook)
 
         self.ledger = Ledger(self.num_samples)
-        self.ledger.units = self._units()
+        self.ledger.units = self._units_of(attachment)
         self._judge = Judge(
             self.ledger,
             self.selector,
@@ -594,10 +594,9 @@ class DataAgent(Algorithm):
         self._selection: Selection | None = None
         self._attachment = attachment
 
-    def _units(self) -> Units | None:
-        """Which samples are read together; None where that is all, or nobody knows."""
-        assert self._attachment is not None
-        shards = self._attachment.shards()
+    def _units_of(self, attachment: Attachment) -> Units | None:
+        """Which samples are read together; None where there is nothing to choose between."""
+        shards = attachment.shards()
         if len(shards.samples) > 1:
             return shard_units(shards.samples, shards.bytes_per_sample)
         weight = self.selector.egress_weight
