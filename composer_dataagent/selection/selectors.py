@@ -351,7 +351,10 @@ class _Ranked(Selector):
         ) -> NDArray[np.int64]:
             keys = gumbel_keys(self.score(ledger, ids), rng, self.explore)
             chosen = self.pick(keys, count, ledger, ids)
-            return self.best(keys, count, ledger, ids, taken) if self.egress_weight else chosen
+            if self.egress_weight == 0:
+                return chosen
+            del chosen  # as large as what comes in its place
+            return self.best(keys, count, ledger, ids, taken)
 
         if ledger.seen.all():  # no copies of columns
             return Selection(picked(slice(None), size))
