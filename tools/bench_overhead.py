@@ -63,7 +63,7 @@ from composer_dataagent import DataAgent, judge
 from composer_dataagent.agent import Action, Learner, PPOStats
 from composer_dataagent.judge import Judge
 from composer_dataagent.report.facts import EpochFacts
-from composer_dataagent.selection import Ledger
+from composer_dataagent.selection import Ledger, shard_units
 from composer_dataagent.selection.selectors import DataAgentSelector
 from composer_dataagent.signals import BatchReader
 
@@ -71,6 +71,7 @@ CLASSES = 10
 # name -> (torchvision's model, pixels, batch size)
 MODELS = {"resnet18_64": ("resnet18", 64, 32), "resnet50_112": ("resnet50", 112, 16)}
 ONLY = ("step", "syncs", "select")
+SHARD = 1_280  # samples, for selections that weigh what shards they touch
 UPDATE, REST, EPOCH_END = "update", "rest", "epoch_end"
 BETWEEN_EPOCHS = (Event.EPOCH_END, Event.EPOCH_CHECKPOINT, Event.EPOCH_START)
 IN_STEP = (
@@ -356,7 +357,7 @@ def bench_syncs(interval: int = 10) -> dict[str, Any]:
 # ---------------------------------------------------------------------- selection
 
 
-def bench_select(samples: int, repeats: int) -> dict[str, float]:
+def bench_select(samples: int, repeats: int, egress_weight: float) -> dict[str, float]:
     """Half of a ledger's samples, by random scores; none was never seen, none is flagged."""
     rng = np.random.default_rng(0)
     ledger = Ledger(samples)
@@ -365,7 +366,10 @@ def bench_select(samples: int, repeats: int) -> dict[str, float]:
     ledger.label[:] = rng.integers(0, 1_000, samples)
     ledger.last_seen[:] = 0
     ledger.score = rng.random(samples, np.float32)
+    shards = np.diff(np.arange(0, samples + SHARD, SHARD).clip(max=samples))
+    ledger.units = shard_units(shards, np.ones(len(shards)))
     selector = DataAgentSelector()
+    selector.egress_weight = egress_weight
     took, took_wall = [], []
     for seed in track(range(repeats), "selection", console=Console(stderr=True)):
         generator = np.random.default_rng(seed)
@@ -402,6 +406,9 @@ def bench_select(samples: int, repeats: int) -> dict[str, float]:
     help="Batches in a window; the agent's default.",
 )
 @click.option("--samples", default=10_000_000, show_default=True, help="Of the selection.")
+@click.option(
+    "--egress-weight", default=0.0, show_default=True, help="Of the selection, in shards of 1,280."
+)
 @click.option("--repeats", default=3, show_default=True, help="Of the selection.")
 def main(
     only: tuple[str, ...],
@@ -409,6 +416,7 @@ def main(
     updates: int,
     update_interval: int,
     samples: int,
+    egress_weight: float,
     repeats: int,
 ) -> None:
     """Run the parts, print their tables, and all figures as one line of JSON."""
@@ -431,7 +439,7 @@ def main(
     if "syncs" in (only or ONLY):
         others |= bench_syncs()
     if "select" in (only or ONLY):
-        others |= bench_select(samples, repeats)
+        others |= bench_select(samples, repeats, egress_weight)
     for name, figure in others.items():
         print(name, figure)
     print(json.dumps(figures | others))

@@ -144,6 +144,7 @@ def test_ranks_train_on_what_one_process_trains_on(
         (2, None, {"preset": "paper"}),
         pytest.param(4, None, {"preset": "paper"}, marks=pytest.mark.grid),
         (2, None, {"selector": "infobatch"}),
+        (2, None, {"selector": {"name": "data_agent", "egress_weight": 0.3}}),
         (2, None, IN_ROUNDS),
         (2, "fsdp2", {"look": True, **IN_ROUNDS}),
         (2, None, {"loader": {"num_workers": 2, "persistent_workers": True}}),

@@ -44,6 +44,14 @@ def test_the_mean_over_conditions_is_paired_by_seed() -> None:
     assert list(with_mean({"clean": conditions["clean"]})) == ["clean"]
 
 
+def test_the_shards_that_were_touched_are_told_where_they_are_known() -> None:
+    rows = [row("clean", "random", 0, 0.5), row("clean", "loss", 0, 0.6)]
+    rows[0]["shards_touched"] = 0.655  # older rows have none
+    text = to_markdown(rows)
+    assert "| churn | shards touched |" in text
+    assert "| 65.5 % |" in text
+
+
 def test_rules_are_compared_over_the_seeds_that_all_have() -> None:
     rows = [
         row("clean", "random", 0, 0.50),

@@ -16,6 +16,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 from compare import PRESETS, main
 from comparison.conditions import CONDITIONS
+from comparison.methods import EGRESS, METHODS
 from comparison.runs import recipe_file
 from comparison.sources import SOURCES
 from filelock import FileLock
@@ -88,10 +89,13 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
 def test_presets_name_what_there_is() -> None:
     for preset in PRESETS.values():
         assert set(preset.sources) <= set(SOURCES) and set(preset.conditions) <= set(CONDITIONS)
+        assert set(preset.selectors) <= set(METHODS)
         for source in preset.sources:
             assert recipe_file(source).exists()
     for name in ("quick", "full"):
         assert PRESETS[name].conditions == tuple(CONDITIONS)
+    # Of digits there is one shard.
+    assert {name for name in METHODS if name not in PRESETS["quick"].selectors} == set(EGRESS)
 
 
 def test_a_preset_gives_its_conditions(tmp_path: Path) -> None:
