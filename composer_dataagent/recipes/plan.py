@@ -149,7 +149,7 @@ def planned_run(recipe: Recipe) -> PlannedRun:
         schedule=_schedule(recipe),
         duration=recipe.trainer.get("max_duration"),
         batch_size=loader.batch_size,
-        cache_limit=dataset.get("cache_limit"),
+        cache_limit=dataset.get("cache_limit") or None,  # to streaming, 0 is no limit
         validate_hash=dataset.get("validate_hash"),
         workers=max(loader.num_workers, 1),
         seed=recipe.seed,

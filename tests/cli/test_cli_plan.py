@@ -136,6 +136,8 @@ def test_of_a_recipe(figures: Invoke, shards: str) -> None:
     )
     assert (changed["ratio"], changed["workers"], changed["cache_limit"]) == (0.3, 2, 1 << 20)
     assert (changed["anneal"], changed["seed"]) == (0.25, 3)
+    unlimited = figures(RECIPE, data, "train_loader.dataset.cache_limit=0")
+    assert unlimited["cache_limit"] is None  # as StreamingDataset takes it
     over = figures(RECIPE, data, "--ratio", 0.2, "--epochs", 3, "--warmup", 0, "--cache-limit", 0)
     assert (over["ratio"], over["epochs"], over["warmup_epochs"]) == (0.2, 3, 0)
     same = figures(shards, "--epochs", 12, "--seed", 17)
