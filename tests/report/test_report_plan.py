@@ -64,7 +64,7 @@ def test_sizes(amount: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(None, wording.UNKNOWN), (0, "$0.00"), (0.225, "$0.23"), (99.99, "$99.99"), (1234.4, "$1,234")],
+    [(None, wording.UNKNOWN), (0, "$0.00"), (0.225, "$0.23"), (1234.4, "$1,234")],
 )
 def test_dollars(amount: float | None, text: str) -> None:
     assert wording.dollars(amount) == text
