@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,6 +32,7 @@ def main() -> None:
       composer-dataagent demo                      four ways to train, a table, a report
       composer-dataagent train yamls/digits.yaml   one run from a recipe
       composer-dataagent report runs/digits        its report
+      composer-dataagent plan s3://bucket/data     what a run would download
     """
     for message in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message)
@@ -137,6 +140,71 @@ def report(run_dirs: tuple[str, ...], out: Path | None) -> None:
     if len(run_dirs) > 1 and out is None:
         raise click.UsageError("several runs go into one page: name it with --out")
     _write_report([Path(run_dir) for run_dir in run_dirs], out)
+
+
+@main.command("plan")
+@click.argument("data", metavar="DATA|RECIPE")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--split", help="Folder within DATA that has the shards.")
+@click.option("--ratio", type=float, help="Share of the samples of an epoch.  [default: 0.5]")
+@click.option("--epochs", type=click.IntRange(1), help="How many.  [default: 10]")
+@click.option("--warmup", type=int, help="Full epochs at the start.  [default: 1]")
+@click.option("--anneal", type=float, help="Share of full epochs at the end.  [default: 0]")
+@click.option("--cache-limit", help="Of each node, as 100gb; 0: none.  [default: no limit]")
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(1), help="Machines.")
+@click.option("--workers", type=click.IntRange(1), help="Loader workers a node.  [default: 1]")
+@click.option("--dollars-per-gb", type=float, help="Of 10^9 bytes.  [default: 0.09]")
+@click.option("--dollars-per-million-requests", type=float, help="[default: 0.4]")
+@click.option("--dollars-per-hour", type=float, help="Of waiting for data.  [default: 0]")
+@click.option("--bandwidth", help="Bytes a second of a worker.  [default: 100e6]")
+@click.option("--latency", type=float, help="Seconds of a request.  [default: 0.02]")
+@click.option("--seed", type=click.IntRange(0), help="Draws selections.  [default: 0]")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one line of JSON.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Page (.html) or picture of bytes against ratio (.svg).",
+)
+def plan_command(data: str, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Tell before a run what it will download, from the index alone.
+
+    DATA is a folder or URL of shards, as StreamingDataset's remote: only its index.json is
+    downloaded. Or a RECIPE (.yaml): then data, ratio, warm-up, epochs, cache limit, workers and
+    seed are those of the recipe, where no option says otherwise.
+
+    Four ways to read are compared: full data; random samples, of which whole shards are fetched,
+    as stock streaming does with a subset; the same, of which only ranges are fetched, or whole
+    shards where those are cheaper; and a selection of whole shards, which is as little as whole
+    shards allow.
+
+    Sizes are read as streaming reads them, 1gb being 1024^3 bytes; figures are in powers of 1000,
+    as clouds count. The time is that of the downloads alone: training may go on meanwhile.
+
+    \b
+    Examples:
+      composer-dataagent plan s3://bucket/data --split train --ratio 0.3 --epochs 90 --out plan.html
+      composer-dataagent plan s3://bucket/data --cache-limit 100gb --nodes 2 --warmup 0
+      composer-dataagent plan yamls/digits.yaml algorithms.data_agent.ratio=0.3 --cache-limit 0
+      composer-dataagent plan data/digits/train --json
+    """
+    from composer_dataagent.recipes.plan import plan, run_of
+    from composer_dataagent.report.plan import check_path, print_plan, write_plan
+
+    out = options.pop("out")
+    try:
+        if out is not None:
+            check_path(out)
+        found = plan(run_of(data, overrides, **options), show_progress=not as_json)
+        if out is not None:
+            write_plan(found, out)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    print_plan(found)
+    if out is not None:
+        click.echo(f"\n{'Page' if out.suffix == '.html' else 'Picture'}: {out}")
 
 
 @main.command()

@@ -164,7 +164,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
     trainer_arguments = check_arguments(
         "trainer", Trainer, recipe.trainer, _NOT_FOR_TRAINER, defaulted=("model",)
     )
-    duration = _duration(trainer_arguments.get("max_duration"))
+    duration = max_duration(trainer_arguments.get("max_duration"))
     for name in ("save_interval", "eval_interval"):
         _check_interval(name, trainer_arguments.get(name, "1ep"))
     join_ranks(trainer_arguments.get("device"))
@@ -248,17 +248,24 @@ def _cannot_load(checkpoint: str, recipe: Recipe, error: Exception) -> RecipeErr
     return RecipeError(f"The checkpoint {file} cannot be loaded: {remedy} ({error})")
 
 
-def _duration(max_duration: Any) -> Time:
-    if max_duration is None:
+def max_duration(value: Any) -> Time:
+    """How long a run is.
+
+    Args:
+        value (Any): What the recipe gives as ``trainer.max_duration``; a number is epochs.
+
+    Raises:
+        RecipeError: It is missing, or no duration.
+    """
+    if value is None:
         raise RecipeError("The recipe lacks trainer.max_duration, for example 10ep")
     try:
-        duration = Time.from_input(max_duration, TimeUnit.EPOCH)
+        duration = Time.from_input(value, TimeUnit.EPOCH)
         if duration.value <= 0:
             raise ValueError("it must be more than 0")
     except (ValueError, TypeError, RuntimeError) as error:
         raise RecipeError(
-            f"trainer.max_duration={max_duration!r} is not accepted: {error}; for example 10ep, "
-            "5000ba"
+            f"trainer.max_duration={value!r} is not accepted: {error}; for example 10ep, 5000ba"
         ) from error
     return duration
 

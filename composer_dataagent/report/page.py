@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from composer_dataagent.report import wording
 from composer_dataagent.report.atomic import write_atomically
@@ -24,6 +25,7 @@ from composer_dataagent.report.table import table_cells
 from composer_dataagent.report.thumbnails import choose_samples
 
 TEMPLATE = "page.html.j2"
+STYLES = "styles.css"
 # More of a setting (class names, say) than this is cut.
 SETTING_LENGTH = 300
 
@@ -60,18 +62,13 @@ def write_page(
 
 
 def _render(runs: Sequence[Run], title: str) -> str:
-    # Everything that comes from runs is text, and escaped; only our own SVG is markup.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["wording"] = wording
-    template = files(__package__ or "composer_dataagent.report").joinpath(TEMPLATE)
     groups, summaries = group_runs(runs), summarise(runs)
     details = [
         _describe_run(label, group[0], f"run{position}")
         for position, (label, group) in enumerate(groups.items())
     ]
-    return environment.from_string(template.read_text("utf-8")).render(
+    return render(
+        TEMPLATE,
         title=title,
         table=table_cells(summaries),
         looked=any(row["looked"] for row in summaries),
@@ -81,6 +78,26 @@ def _render(runs: Sequence[Run], title: str) -> str:
         runs=details,
         opened=_opened(details),
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template of this folder.
+
+    Args:
+        template (str): Name of the file.
+        **values (Any): What it uses, beside ``wording`` and ``styles``. All text is escaped; only
+            our own SVG is markup.
+
+    Returns:
+        str: The page.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    folder = files(__package__ or "composer_dataagent.report")
+    environment.globals["wording"] = wording
+    environment.globals["styles"] = Markup(folder.joinpath(STYLES).read_text("utf-8"))
+    return environment.from_string(folder.joinpath(template).read_text("utf-8")).render(**values)
 
 
 def _opened(details: Sequence[Mapping[str, Any]]) -> str:

@@ -32,38 +32,49 @@ def table_cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
     """Print what :func:`~composer_dataagent.report.summarise` says of ``runs``.
 
-    In a terminal that is too narrow for it each label stands above its numbers. Nothing is cut:
-    numbers cut short would be worse than long lines.
-
     Args:
         runs (Sequence[Run]): At least one.
         console (Console | None): Where to. Default: standard output.
     """
+    print_cells(table_cells(summarise(runs)), console)
+
+
+def print_cells(rows: Sequence[Mapping[str, str]], console: Console | None = None) -> None:
+    """Print a table.
+
+    In a terminal that is too narrow for it each label stands above its numbers. Nothing is cut:
+    numbers cut short would be worse than long lines.
+
+    Args:
+        rows (Sequence[Mapping[str, str]]): Heading to text, at least one row; the first column is
+            the label.
+        console (Console | None): Where to. Default: standard output.
+    """
     console = console or Console()
-    rows = table_cells(summarise(runs))
-    lines = _lines(rows, console)
+    label = next(iter(rows[0]))
+    lines = _lines(rows, console, label)
     if console.is_terminal and max(map(Segment.get_line_length, lines)) > console.width:
-        lines = _stacked_lines(rows, console)
+        lines = _stacked_lines(rows, console, label)
     console.print(SegmentLines(lines, new_lines=True), crop=False)
 
 
-def _stacked_lines(rows: Sequence[dict[str, str]], console: Console) -> Lines:
-    numbers = [{name: cell for name, cell in cells.items() if name != LABEL} for cells in rows]
-    lines = [[Segment("  "), *line] for line in _lines(numbers, console)]
+def _stacked_lines(rows: Sequence[Mapping[str, str]], console: Console, label: str) -> Lines:
+    numbers = [{name: cell for name, cell in cells.items() if name != label} for cells in rows]
+    lines = [[Segment("  "), *line] for line in _lines(numbers, console, label)]
     first = len(lines) - len(rows)  # above it are the headings
     labelled = [
         each
         for cells, line in zip(rows, lines[first:], strict=True)
-        for each in ([Segment(cells[LABEL], Style(bold=True))], line)
+        for each in ([Segment(cells[label], Style(bold=True))], line)
     ]
     return lines[:first] + labelled
 
 
-def _lines(rows: Sequence[Mapping[str, str]], console: Console) -> Lines:
+def _lines(rows: Sequence[Mapping[str, str]], console: Console, label: str) -> Lines:
     """Headings, of as many lines as they have words, and a line for each row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in rows[0]:
-        justify = "left" if heading == LABEL else "right"
+        justify = "left" if heading in (LABEL, next(iter(rows[0]))) else "right"
         words = Text(heading.replace(" ", "\n"))
         table.add_column(words, justify=justify, vertical="bottom", no_wrap=True)
     for cells in rows:

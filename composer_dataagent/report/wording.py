@@ -55,6 +55,26 @@ def decimal(amount: float | None) -> str:
     return f"{number(amount):,.2f}".rstrip("0").rstrip(".")
 
 
+def size(amount: float | None) -> str:
+    """Bytes: ``2.5e9`` as ``2.5 GB``, in powers of 1000, as clouds count them."""
+    if _unknown(amount):
+        return UNKNOWN
+    value = number(amount)
+    for factor, unit in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= 0.9995 * factor:
+            scaled = value / factor
+            return f"{scaled:,.0f} {unit}" if scaled >= 100 else f"{scaled:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def dollars(amount: float | None) -> str:
+    """``1234.4`` as ``$1,234``, ``0.123`` as ``$0.12``."""
+    if _unknown(amount):
+        return UNKNOWN
+    value = number(amount)
+    return f"${value:,.0f}" if value >= 99.995 else f"${value:.2f}"
+
+
 def duration(seconds: float | None) -> str:
     """``72.3`` as ``1 min 12 s``; with a decimal below ten seconds, in hours and minutes above."""
     if _unknown(seconds):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -31,14 +31,28 @@ def check_index(dataset: Any) -> None:
     first = 0
     for stream, size in zip(dataset.streams, dataset.shards_per_stream, strict=True):
         index = os.path.join(stream.local, stream.split, get_index_basename())
-        taken = {get_index_basename()}
-        for number, shard in enumerate(dataset.shards[first : first + int(size)]):
-            for field, value, fault in _faults(shard, taken, stream.validate_hash):
-                raise ValueError(
-                    f"{index} says {field}={value!r} of its shard {number}, {fault}. Do not use "
-                    "this data set, or have it written again"
-                )
+        check_shards(index, dataset.shards[first : first + int(size)], stream.validate_hash)
         first += int(size)
+
+
+def check_shards(index: str, shards: Sequence[Any], validate_hash: str | None = None) -> None:
+    """Refuse shards of one index whose description makes no sense.
+
+    Args:
+        index (str): Where it is, for the message.
+        shards (Sequence[Any]): Streaming's readers.
+        validate_hash (str | None): The hash that each must have, if any.
+
+    Raises:
+        ValueError: See :func:`check_index`.
+    """
+    taken = {get_index_basename()}
+    for number, shard in enumerate(shards):
+        for field, value, fault in _faults(shard, taken, validate_hash):
+            raise ValueError(
+                f"{index} says {field}={value!r} of its shard {number}, {fault}. Do not use "
+                "this data set, or have it written again"
+            )
 
 
 def _faults(
@@ -54,7 +68,7 @@ def _faults(
         yield "samples", shard.samples, "which is no number of samples"
     if shard.compression is not None and not is_compression(shard.compression):
         yield "compression", shard.compression, "which streaming does not know"
-    if hasattr(shard, "column_encodings"):
+    if hasattr(shard, "column_sizes"):  # of MDS; text formats have other encodings
         yield from _faults_of_columns(shard)
 
 

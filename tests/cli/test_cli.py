@@ -62,7 +62,7 @@ def invoke(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 def test_help_everywhere(invoke: Any) -> None:
     top = invoke("--help")
     assert top.exit_code == 0
-    for command in ("demo", "train", "report", "selectors", "prepare-digits"):
+    for command in ("demo", "train", "report", "plan", "selectors", "prepare-digits"):
         assert command in top.output
         page = invoke(command, "--help")
         assert page.exit_code == 0 and len(page.output.splitlines()) > 5, command
