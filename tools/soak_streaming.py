@@ -5,6 +5,7 @@
     \b
     python tools/soak_streaming.py                  100 kills of 2 ranks x 2 workers
     python tools/soak_streaming.py --kills 10
+    python tools/soak_streaming.py --fetch samples  ranges of shards instead of whole ones
 
 A plain PyTorch loop over a selection that is new in each epoch; every few steps it saves the
 loader's state. A kill hits all ranks and workers at once, or one process, whereupon the launcher
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -40,10 +42,22 @@ from rich.progress import Progress
 from streaming import MDSWriter, StreamingDataLoader, StreamingDataset
 
 from composer_dataagent.streaming import attach
+from composer_dataagent.streaming.costs import Costs
 
 SAMPLES = 3_001
 BATCH = 8
 SAVE_EVERY = 5
+FETCHES = ("shards", "samples")
+
+
+@dataclass(frozen=True)
+class How:
+    """What all runs have in common; see the options."""
+
+    ranks: int
+    workers: int
+    fetch: str
+    cache_limit: str | None
 
 
 @click.command(help=__doc__)
@@ -51,19 +65,24 @@ SAVE_EVERY = 5
 @click.option("--ranks", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0))
 @click.option("--seed", default=0, show_default=True, help="Of the moments and of the victims.")
-def main(kills: int, ranks: int, workers: int, seed: int) -> None:
+@click.option("--fetch", type=click.Choice(FETCHES), default=FETCHES[0], show_default=True)
+@click.option("--cache-limit", help="Of the dataset, as 200kb.  [default: none]")
+def main(
+    kills: int, ranks: int, workers: int, seed: int, fetch: str, cache_limit: str | None
+) -> None:
     """Run, kill, run again; then let the last epoch end and count."""
     draw = random.Random(seed)
     multiprocessing.set_forkserver_preload(["composer_dataagent.streaming"])
+    how = How(ranks, workers, fetch, cache_limit)
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder, "remote"))
         start = time.monotonic()
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("kills", total=kills)
             for kill in range(kills):
-                run(folder, ranks, workers, kill, until=draw)
+                run(folder, how, kill, until=draw)
                 progress.advance(task)
-        run(folder, ranks, workers, kills, until=None)
+        run(folder, how, kills, until=None)
         figures = count(folder, ranks) | {"kills": kills, "seconds": time.monotonic() - start}
     print(json.dumps(figures))
     sys.exit(1 if figures["lost"] or figures["doubled"] or not figures["steps"] else 0)
@@ -84,11 +103,11 @@ def write_shards(folder: Path) -> None:
 # ---------------------------------------------------------------------- the launcher
 
 
-def run(folder: str, ranks: int, workers: int, number: int, until: random.Random | None) -> None:
+def run(folder: str, how: How, number: int, until: random.Random | None) -> None:
     """Start all ranks from what was saved last; end them by force, unless ``until`` is None."""
     context = multiprocessing.get_context("forkserver")
-    arguments = (ranks, workers, folder, number, until is None)
-    processes = [context.Process(target=rank_of, args=(r, *arguments)) for r in range(ranks)]
+    arguments = (how, folder, number, until is None)
+    processes = [context.Process(target=rank_of, args=(r, *arguments)) for r in range(how.ranks)]
     for process in processes:
         process.start()
     if until is not None:
@@ -168,9 +187,7 @@ def count(folder: str, ranks: int) -> dict[str, int]:
 # ---------------------------------------------------------------------- a rank
 
 
-def rank_of(
-    rank: int, ranks: int, workers: int, folder: str, number: int, to_the_end: bool
-) -> None:
+def rank_of(rank: int, how: How, folder: str, number: int, to_the_end: bool) -> None:
     """Go on from the state that was saved last."""
     os.setsid()  # so that a kill can take the workers along
     out = open(f"{folder}/{rank}.txt", "w")  # noqa: SIM115  # until the process ends
@@ -178,15 +195,18 @@ def rank_of(
     os.dup2(out.fileno(), 2)
     os.environ |= {
         "RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
+        "WORLD_SIZE": str(how.ranks),
         "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(how.ranks),
     }
     launcher = multiprocessing.parent_process()
     assert launcher is not None
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous-{number}", rank=rank, world_size=ranks
+        "gloo",
+        init_method=f"file://{folder}/rendezvous-{number}",
+        rank=rank,
+        world_size=how.ranks,
     )
     dataset = StreamingDataset(
         remote=f"{folder}/remote",
@@ -194,14 +214,17 @@ def rank_of(
         batch_size=BATCH,
         shuffle=True,
         predownload=4 * BATCH,
+        cache_limit=how.cache_limit,
     )
     loader = StreamingDataLoader(
         dataset,
         batch_size=BATCH,
-        num_workers=workers,
-        multiprocessing_context="fork" if workers else None,
+        num_workers=how.workers,
+        multiprocessing_context="fork" if how.workers else None,
     )
-    attachment = attach(dataset, loader)
+    # The samples are so small that whole shards would be cheaper at any price of a request.
+    costs = Costs(dollars_per_million_requests=0)
+    attachment = attach(dataset, loader, fetch=how.fetch, costs=costs)
     epoch, step = 0, 0
     saved = Path(folder, "saved.json")
     if saved.exists():

@@ -19,6 +19,7 @@ from streaming.base.storage import CloudDownloader
 
 from composer_dataagent.streaming.egress import ShardSizes
 from composer_dataagent.streaming.index_check import check_shards
+from composer_dataagent.streaming.remotes import can_read_ranges
 
 # Where samples begin is written in 4 bytes.
 _MOST_BYTES = 1 << 32
@@ -105,7 +106,7 @@ def _described(where: str, shards: Sequence[Any], validate_hash: str | None) -> 
     def column(values: list[int]) -> Any:
         return np.array(values, np.int64)
 
-    reasons = [_why_whole(shard, validate_hash) for shard in shards]
+    reasons = [_why_whole(where, shard, validate_hash) for shard in shards]
     stored = [sum((zipped or raw).bytes for raw, zipped in shard.file_pairs) for shard in shards]
     sizes = ShardSizes(
         samples=column([shard.samples for shard in shards]),
@@ -121,8 +122,10 @@ def _described(where: str, shards: Sequence[Any], validate_hash: str | None) -> 
     return IndexFile(where, sizes, whole)
 
 
-def _why_whole(shard: Any, validate_hash: str | None) -> str | None:
+def _why_whole(where: str, shard: Any, validate_hash: str | None) -> str | None:
     """What keeps a shard from being read by ranges, if anything does: a clause."""
+    if not can_read_ranges(where):
+        return "kept where no ranges can be read"
     if not isinstance(shard, MDSReader):
         return "not of the MDS format"
     if shard.compression:

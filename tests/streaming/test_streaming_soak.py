@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SOAK = Path(__file__).parents[2] / "tools" / "soak_streaming.py"
 
 
-def test_nothing_is_lost_or_doubled_over_kills() -> None:
+@pytest.mark.parametrize("fetch", ["shards", "samples"])
+def test_nothing_is_lost_or_doubled_over_kills(fetch: str) -> None:
     run = subprocess.run(
-        [sys.executable, SOAK, "--kills", "4", "--seed", "3"],
+        [sys.executable, SOAK, "--kills", "4", "--seed", "3", "--fetch", fetch],
         capture_output=True,
         text=True,
         check=False,
