@@ -109,7 +109,7 @@ class Ranges:
         try:
             yield
         finally:
-            del self.wanted[thread]
+            self.wanted.pop(thread, None)
 
     def wanted_of(self, shard_id: int) -> list[int]:
         """What is wanted of a shard, beside what the epoch needs."""
@@ -439,7 +439,20 @@ def read_by_ranges(dataset: Any, costs: Costs) -> None:
     Args:
         dataset (Any): A selective StreamingDataset.
         costs (Costs): By which it is decided how a shard is fetched.
+
+    Raises:
+        ValueError: The system is not Linux.
     """
+    if dataset.ranges is not None:
+        dataset.ranges.costs = costs
+        return
+    try:
+        _folder_name()
+    except OSError as error:
+        raise ValueError(
+            f"fetch='samples' cannot be used here, where it is not known when the system was "
+            f"started ({error}): remove it"
+        ) from error
     ranges = Ranges(costs, dataset.needs, dataset.tally)
     reader = OpenRangedMDSReader if dataset.cache_limit is None else RangedMDSReader
     reasons: dict[str, int] = {}
@@ -466,10 +479,14 @@ def read_by_ranges(dataset: Any, costs: Costs) -> None:
 def _adopt(dataset: Any) -> None:
     """Count what an earlier run of this machine left, and remove what cannot be used."""
     ranged = [shard for shard in dataset.shards if isinstance(shard, RangedMDSReader)]
+    parts = {shard.partial_path for shard in ranged}
     for folder in {Path(shard.dirname, shard.split) for shard in ranged}:
         for left in folder.glob(f"{_FOLDER}{_host()}-*"):
             if left.name != _folder_name():
                 shutil.rmtree(left, ignore_errors=True)
+        for left in folder.glob(f"{_folder_name()}/**/*"):
+            if str(left) not in parts and not left.is_dir():  # a killed process was writing it
+                left.unlink(missing_ok=True)
     held = dataset.tally.held()
     with FileLock(dataset._cache_filelock_path):
         for shard in ranged:
@@ -481,6 +498,7 @@ def _adopt(dataset: Any) -> None:
             dataset._evict_coldest_shard()
 
 
+@functools.cache
 def _folder_name() -> str:
     """Of the folder for parts of shards.
 

@@ -402,6 +402,20 @@ def test_parts_of_another_boot_are_not_believed(large: str, tmp_path: Path) -> N
     assert attachment.egress().bytes == size_of(large, ids)
 
 
+def test_what_a_killed_process_was_writing_is_removed(large: str, tmp_path: Path) -> None:
+    attachment, loader = make_large(large, tmp_path)
+    attachment.serve(range(0, 200, 2))
+    served_large(loader)
+    (part, *_) = tmp_path.rglob(".composer_dataagent*/*.mds")
+    left = part.with_name(part.name + ".12345")
+    left.write_bytes(b"half of it")
+    attachment, loader = make_large(large, tmp_path)
+    assert part.exists() and not left.exists()
+    attachment.serve(range(0, 200, 2))
+    served_large(loader)
+    assert attachment.egress().bytes == 0
+
+
 @WORKERS
 def test_whole_shards_of_the_cache_are_used(large: str, tmp_path: Path, workers: int) -> None:
     stock = StreamingDataset(remote=large, local=str(tmp_path), batch_size=4)
