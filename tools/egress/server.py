@@ -106,6 +106,10 @@ class LoopbackStore:
         """What was answered since the last :meth:`reset`."""
         return [Traffic(*row) for row in self._ask("counts")]
 
+    def connections(self) -> int:
+        """How many clients have made since the last :meth:`reset`."""
+        return self._ask("connections")
+
     def processor_seconds(self) -> float:
         """What the server took of the processor since it began."""
         return self._ask("processor_seconds")
@@ -183,6 +187,7 @@ class _Store:
         self.free_at = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.pumping = False
+        self.connections = 0
 
     def control(self, verb: str, *arguments: Any) -> Any:
         if verb == "throttle":
@@ -190,8 +195,11 @@ class _Store:
             self.pump()
         elif verb == "reset":
             self.counted.clear()
+            self.connections = 0
         elif verb == "counts":
             return [[*kind, *counted] for kind, counted in self.counted.items()]
+        elif verb == "connections":
+            return self.connections
         elif verb == "processor_seconds":
             return time.process_time()
         elif verb == "end":
@@ -285,6 +293,7 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         transport.set_write_buffer_limits(high=CHUNK)
         self.transport = transport
+        self.store.connections += 1
 
     def data_received(self, data: bytes) -> None:
         self.received += data
