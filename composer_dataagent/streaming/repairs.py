@@ -11,8 +11,9 @@ overridden here, and can go when upstream has mended it; each override says whic
 - ``_get_work`` waits forever for a shard that a killed process was preparing, and holds the plan of
   all workers in memory three times.
 - ``__iter__`` ends an epoch early, without a word, when a thread failed.
-- ``__iter__`` uses threads and file locks of the process that it was forked from, and after one
-  failure refuses ever to iterate again.
+- ``__iter__`` uses threads and file locks of the process that it was forked from, and connections
+  to an object store, over which all its forks then talk at once: shards have the wrong content, or
+  none for a minute. And after one failure it refuses ever to iterate again.
 - ``_prepare_thread`` that failed is waited for by the next iteration, forever.
 - ``_ready_thread`` asks for a shard once and then waits forever; both threads ask for the shard of
   each sample.
@@ -357,6 +358,9 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                     vars(self).pop(name, None)
                 vars(self)["_cache_filelock"] = None
                 vars(self._shared_barrier).pop("lock", None)
+                # Workers that talk over one connection read one another's answers.
+                for stream in self.streams:
+                    stream._downloader.clean_up()
                 self.process_id = os.getpid()
 
         def _start_clean(self) -> None:
