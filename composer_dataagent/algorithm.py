@@ -42,8 +42,10 @@ from composer_dataagent.selection import (
     RatioSchedule,
     Selection,
     Selector,
+    Units,
     build_selector,
     foresee,
+    shard_units,
 )
 from composer_dataagent.signals import (
     BatchReader,
@@ -571,6 +573,7 @@ class DataAgent(Algorithm):
         self._reader = BatchReader(signals_fn, hook)
 
         self.ledger = Ledger(self.num_samples)
+        self.ledger.units = self._units_of(attachment)
         self._judge = Judge(
             self.ledger,
             self.selector,
@@ -590,6 +593,20 @@ class DataAgent(Algorithm):
         self._mask = np.zeros(self.num_samples, bool)
         self._selection: Selection | None = None
         self._attachment = attachment
+
+    def _units_of(self, attachment: Attachment) -> Units | None:
+        """Which samples are read together; None where there is nothing to choose between."""
+        shards = attachment.shards()
+        if len(shards.samples) > 1:
+            return shard_units(shards.samples, shards.bytes_per_sample)
+        weight = self.selector.egress_weight
+        if weight > 0:
+            raise ValueError(
+                f"DataAgent: selector has egress_weight={weight}, which chooses between shards, "
+                "but the training data are map-style, or in one shard: remove egress_weight, or "
+                "give a StreamingDataset of several shards"
+            )
+        return None
 
     @property
     def _selected(self) -> Selection:
@@ -985,6 +1002,7 @@ class DataAgent(Algorithm):
             "selector": self.selector.name,
             "ratio": len(self._selected.ids) / self._times.count,
             "selected": len(self._selected.ids),
+            "shards_touched": self._shards_touched(),
             "looked": self._looked,
             "samples_seen": samples,
             "share_of_full": samples / (epochs * self.num_samples),
@@ -1025,6 +1043,15 @@ class DataAgent(Algorithm):
             "class_selected": {str(c): int(chosen[c]) for c in range(classes)},
             "class_total": {str(c): int(total[c]) for c in range(classes)},
         }
+
+    def _shards_touched(self) -> float | None:
+        """The share of the shards that the round could choose from which it reads."""
+        units, candidates = self.ledger.units, self._candidates()
+        if units is None:
+            return None
+        there = units if candidates is None else units.among(candidates)
+        read = units.count(self._selected.ids) > 0
+        return float(read.sum() / (there.samples > 0).sum())
 
     def _ledger_columns(self) -> dict[str, NDArray]:
         columns = {name: getattr(self.ledger, name) for name in [*LEDGER_COLUMNS, "flagged"]}

@@ -141,7 +141,14 @@ def report(run_dirs: tuple[str, ...], out: Path | None) -> None:
 
 @main.command()
 def selectors() -> None:
-    """List the selectors: the rules that can pick the next epoch's samples."""
+    """List the selectors: the rules that can pick the next epoch's samples.
+
+    Each takes an egress_weight, too: the higher, the fewer shards a selection touches.
+
+    \b
+    Example, in a recipe:
+      selector: {name: entropy, egress_weight: 0.2}
+    """
     from composer_dataagent.selection import SELECTORS, selector_names
 
     width = max(map(len, selector_names()))

@@ -7,6 +7,7 @@
     python tools/compare.py --preset full       Fashion-MNIST; hours
     python tools/compare.py --preset families   a ResNet, a vision and a text transformer; hours
     python tools/compare.py --preset language   texts: classified, continued, answered; hours
+    python tools/compare.py --preset egress     what touching fewer shards costs; hours
     python tools/compare.py --selectors random,data_agent --conditions clean,noise40 --seeds 3
 
 Each run is a recipe that `composer-dataagent train` would run the same way: Composer's Trainer,
@@ -32,7 +33,7 @@ from typing import Any
 
 import click
 from comparison.conditions import CONDITIONS
-from comparison.methods import METHODS
+from comparison.methods import EGRESS, METHODS, USUAL
 from comparison.options import Names, Ratios
 from comparison.picture import draw
 from comparison.rows import KEY, append_row, is_made, read_rows
@@ -56,11 +57,13 @@ class Preset:
         sources (tuple[str, ...]): Names in ``SOURCES``.
         seeds (int): How many.
         conditions (tuple[str, ...]): Names in ``CONDITIONS``. Default: all.
+        selectors (tuple[str, ...]): Names in ``METHODS``. Default: the usual ones.
     """
 
     sources: tuple[str, ...]
     seeds: int
     conditions: tuple[str, ...] = tuple(CONDITIONS)
+    selectors: tuple[str, ...] = USUAL
 
 
 PRESETS = {
@@ -77,6 +80,13 @@ PRESETS = {
     "language": Preset(
         ("text", "causal_lm", "instructions"), seeds=3, conditions=("clean", "noise40")
     ),
+    # 49 shards of 163 images, the last one smaller.
+    "egress": Preset(
+        ("fashion",),
+        seeds=5,
+        conditions=("clean", "noise40", "tail50"),
+        selectors=("full", "short", "random", "entropy", "data_agent", *EGRESS),
+    ),
 }
 
 
@@ -84,7 +94,7 @@ PRESETS = {
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="quick")
 @click.option("--sources", type=Names(list(SOURCES)), help="Default: the preset's.")
 @click.option("--conditions", type=Names(list(CONDITIONS)), help="Default: the preset's.")
-@click.option("--selectors", type=Names(list(METHODS)), default=",".join(METHODS))
+@click.option("--selectors", type=Names(list(METHODS)), help="Default: the preset's.")
 @click.option("--ratios", type=Ratios(), default="0.5")
 @click.option("--seeds", type=click.IntRange(1), help="How many. Default: the preset's.")
 @click.option("--jobs", type=click.IntRange(1), default=2, help="Runs side by side, a core each.")
@@ -108,7 +118,7 @@ def main(
     preset: str,
     sources: tuple[str, ...] | None,
     conditions: tuple[str, ...] | None,
-    selectors: tuple[str, ...],
+    selectors: tuple[str, ...] | None,
     ratios: tuple[float, ...],
     seeds: int | None,
     jobs: int,
@@ -129,7 +139,7 @@ def main(
             jobs_of(
                 sources or of_preset.sources,
                 conditions or of_preset.conditions,
-                selectors,
+                selectors or of_preset.selectors,
                 ratios,
                 range(seeds or of_preset.seeds),
             )

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from composer_dataagent.selection.egress import Units, shard_units
 from composer_dataagent.selection.foresight import foresee
 from composer_dataagent.selection.gumbel import gumbel_keys, quick_rank01, rank01
 from composer_dataagent.selection.ledger import LEDGER_COLUMNS, MAX_EPOCH, Ledger
@@ -32,6 +33,7 @@ __all__ = [
     "RatioSchedule",
     "Selection",
     "Selector",
+    "Units",
     "build_selector",
     "foresee",
     "gumbel_keys",
@@ -41,6 +43,7 @@ __all__ = [
     "rank01",
     "register_selector",
     "selector_names",
+    "shard_units",
     "size_for",
     "update_agreement",
 ]

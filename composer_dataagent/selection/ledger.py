@@ -12,6 +12,7 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
+from composer_dataagent.selection.egress import Units
 from composer_dataagent.selection.mislabel import label_trust, mislabel_flags
 
 # name -> (dtype, value of a sample that was never seen)
@@ -52,6 +53,7 @@ class Ledger:
         label_trust (float): Share of the labels that the model predicted, as of
             :meth:`refresh_flags`; 1 where none is known.
         label_plausibility (float): How near the others came, likewise.
+        units (Units | None): Which samples are read together, and what that costs; not saved.
 
     Raises:
         ValueError: ``num_samples`` is below 1.
@@ -74,6 +76,7 @@ class Ledger:
         self.score: NDArray[np.float32] | None = None
         self.set_flags(np.zeros(num_samples, bool))
         self.label_trust, self.label_plausibility = 1.0, 1.0
+        self.units: Units | None = None
 
     def __len__(self) -> int:
         return self.num_samples
@@ -176,7 +179,7 @@ class Ledger:
         What is said of all samples together stays as it is.
 
         Args:
-            ids (NDArray[np.int64]): ``[K]`` which.
+            ids (NDArray[np.int64]): ``[K]`` which, sorted.
             rounds (int): In how many rounds an epoch comes, each of which :meth:`record` got as an
                 epoch: the copy's ``last_seen`` counts whole epochs.
         """
@@ -187,6 +190,7 @@ class Ledger:
         part.score = None if self.score is None else self.score[ids]
         part.flagged, part.flag_share = self.flagged[ids], self.flag_share
         part.label_trust, part.label_plausibility = self.label_trust, self.label_plausibility
+        part.units = None if self.units is None else self.units.among(ids)
         return part
 
     def digest(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, ClassVar, TypeVar
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from composer_dataagent.checks import is_number
-from composer_dataagent.selection import guards
+from composer_dataagent.selection import egress, guards
 from composer_dataagent.selection.gumbel import gumbel_keys, top_k
 from composer_dataagent.selection.ledger import Ledger
 from composer_dataagent.selection.mislabel import MISLABEL_GATE_SHARE
@@ -61,6 +61,10 @@ class Selection:
             )
 
 
+# Some samples by their ids, or all of them.
+Rows = NDArray[np.int64] | slice
+
+
 class Selector(ABC):
     """A rule that picks the next epoch's samples from the ledger.
 
@@ -73,6 +77,14 @@ class Selector(ABC):
         is_blind (bool): Whether it looks at nothing that is known of samples.
         remembers (bool): Whether it keeps a record of samples by their ids, so that it must always
             be given the ledger of all.
+        weighs_egress (bool): Whether it picks by :meth:`best` and :meth:`draw`, so that it can be
+            given an ``egress_weight``.
+        egress_weight (float): What it costs to read a shard, in ranks (from 0 to 1) per sample that
+            it has: the higher, the fewer shards a selection touches, up to whole shards from about
+            0.5 on. 0 is no matter where samples are. What gives way: samples that were never seen
+            come first, but of more than are picked those of some shards; what guards put first
+            (overdue samples, rare classes) has the highest ranks, but waits where its shard is not
+            worth it; what they hold back comes with shards that are taken whole. Default: ``0.0``.
         gate (float): What the weighted rank of probably mislabelled samples loses while at least
             6 % of all samples are flagged, so that their odds fall to ``exp(-gate)``; the agent
             does not want large losses then. 0 is no gate.
@@ -88,6 +100,8 @@ class Selector(ABC):
     uses_score: ClassVar[bool] = False
     is_blind: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
+    weighs_egress: ClassVar[bool] = False
+    egress_weight: float = 0.0
     gate: float = 0.0
     trust: float = 0.0
     patience: float = 1.0
@@ -100,6 +114,81 @@ class Selector(ABC):
     def ratio_of(self, ratio: float) -> float:
         """The share of the samples that it picks where ``ratio`` is wanted. Default: that."""
         return ratio
+
+    def best(
+        self,
+        keys: NDArray,
+        count: int,
+        ledger: Ledger,
+        rows: Rows = slice(None),
+        taken: Sequence[NDArray[np.int64]] = (),
+    ) -> NDArray[np.int64]:
+        """Those of the largest keys; with an ``egress_weight``, less what it costs to read them.
+
+        Args:
+            keys (NDArray): ``[M]`` of all ``rows``, finite floats; may be changed.
+            count (int): How many, from 1 to M.
+            ledger (Ledger): What is known of the samples.
+            rows (Rows): ``[M]`` sorted, the samples that can be picked. Default: all.
+            taken (Sequence[NDArray[np.int64]]): Samples that are picked beside them anyway, each
+                array sorted. Default: none.
+
+        Returns:
+            NDArray[np.int64]: ``[count]`` sorted positions in ``rows``.
+
+        Raises:
+            ValueError: What reading costs is not known.
+        """
+        if self.egress_weight == 0:
+            return top_k(keys, count)
+        units = ledger.units
+        if units is None:
+            raise ValueError(
+                f"selector {self.name!r} has egress_weight={self.egress_weight}, but ledger.units, "
+                "which says what shards samples are in, is not set: remove egress_weight"
+            )
+        if not isinstance(rows, slice):
+            units = units.among(rows, *taken)
+        return egress.choose(keys, count, units, self.egress_weight)
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        count: int,
+        ledger: Ledger,
+        rows: Rows = slice(None),
+        taken: Sequence[NDArray[np.int64]] = (),
+    ) -> NDArray[np.int64]:
+        """As :meth:`best` of keys that are drawn uniformly; in any order."""
+        size = len(ledger) if isinstance(rows, slice) else len(rows)
+        if self.egress_weight == 0 or count == 0:
+            return rng.choice(size, count, replace=False)
+        return self.best(rng.random(size, np.float32), count, ledger, rows, taken)
+
+    def unseen_first(
+        self,
+        ledger: Ledger,
+        size: int,
+        rng: np.random.Generator,
+        pick: Callable[[NDArray[np.int64], int, NDArray[np.int64]], NDArray[np.int64]],
+    ) -> NDArray[np.int64]:
+        """Never seen samples before all others.
+
+        Args:
+            ledger (Ledger): What is known of the samples.
+            size (int): How many.
+            rng (np.random.Generator): Draws some, where there are more of them.
+            pick (Callable): ``(seen ids, count >= 1, unseen ids)``, all sorted, gives those of the
+                seen that are picked beside the unseen ones.
+
+        Returns:
+            NDArray[np.int64]: ``[size]`` sorted ids.
+        """
+        seen = np.flatnonzero(ledger.seen)
+        unseen = np.flatnonzero(~ledger.seen)
+        if len(unseen) >= size:
+            return np.sort(unseen[self.draw(rng, size, ledger, unseen)])
+        return np.sort(np.concatenate([unseen, pick(seen, size - len(unseen), unseen)]))
 
     @abstractmethod
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
@@ -165,13 +254,15 @@ def build_selector(spec: str | Mapping[str, Any] | Selector) -> Selector:
 
     Args:
         spec (str | Mapping[str, Any] | Selector): A name, ``{"name": name, **arguments}``, or a
-            selector, which is returned as it is.
+            selector, which is returned as it is. Beside its own arguments, each rule of this
+            package takes an ``egress_weight``, see :class:`Selector`.
 
     Returns:
         Selector: Ready to use.
 
     Raises:
-        ValueError: Unknown name, unknown or missing argument; the message lists the accepted ones.
+        ValueError: Unknown name, unknown or missing argument (the message lists the accepted ones),
+            or an ``egress_weight`` that is out of range, or of a rule that knows of none.
         TypeError: ``spec`` is none of these.
     """
     if isinstance(spec, Selector):
@@ -192,31 +283,29 @@ def build_selector(spec: str | Mapping[str, Any] | Selector) -> Selector:
             f"selector={name!r} is not known; it must be one of {selector_names()}.{hint}"
         )
     cls = SELECTORS[name]
+    weight = arguments.pop("egress_weight", 0.0)
+    if not (is_number(weight) and 0 <= weight < np.inf):
+        raise ValueError(
+            f"egress_weight={weight!r} is not accepted; it must be a number >= 0 (0: no matter "
+            "which shards samples are in)"
+        )
+    if weight > 0 and not cls.weighs_egress:
+        raise ValueError(
+            f"selector {name!r} knows of no egress_weight: remove it, or let select() pick by "
+            "self.best() and self.draw(), and the class say `weighs_egress = True`"
+        )
     signature = inspect.signature(cls)
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        accepted = list(signature.parameters) or "no arguments"
-        raise ValueError(f"selector {name!r}: {error}; it accepts {accepted}") from error
-    return cls(**arguments)
-
-
-def _unseen_first(
-    ledger: Ledger,
-    size: int,
-    rng: np.random.Generator,
-    pick: Callable[[NDArray[np.int64], int], NDArray[np.int64]],
-) -> NDArray[np.int64]:
-    """Never seen samples before all others, then what ``pick(seen ids, count >= 1)`` gives."""
-    seen = np.flatnonzero(ledger.seen)
-    unseen = np.flatnonzero(~ledger.seen)
-    if len(unseen) >= size:
-        return np.sort(rng.choice(unseen, size, replace=False))
-    return np.sort(np.concatenate([unseen, pick(seen, size - len(unseen))]))
-
-
-# Some samples by their ids, or all of them.
-Rows = NDArray[np.int64] | slice
+        accepted = [*signature.parameters, *["egress_weight"] * cls.weighs_egress]
+        raise ValueError(
+            f"selector {name!r}: {error}; it accepts {accepted or 'no arguments'}"
+        ) from error
+    selector = cls(**arguments)
+    if weight > 0:  # else settings are those of results that were made before it existed
+        selector.egress_weight = float(weight)
+    return selector
 
 
 class _Ranked(Selector):
@@ -226,6 +315,8 @@ class _Ranked(Selector):
         explore (float | None): Weight of the ranks against the noise, see
             :func:`~composer_dataagent.selection.gumbel_keys`. Default: ``4.0``.
     """
+
+    weighs_egress = True
 
     def __init__(self, explore: float | None = 4.0) -> None:
         if explore is not None and not (is_number(explore) and 0 <= explore < np.inf):
@@ -243,7 +334,8 @@ class _Ranked(Selector):
         """Sorted rows of ``ids`` that are picked. Default: those with the largest keys.
 
         Args:
-            keys (NDArray): Of all ``ids``; may be changed.
+            keys (NDArray): Of all ``ids``. May be changed: what guards put first, or hold back, is
+                so for an ``egress_weight``, too.
             count (int): How many.
             ledger (Ledger): What is known of the samples.
             ids (Rows): The samples that can be picked.
@@ -254,14 +346,19 @@ class _Ranked(Selector):
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """See :meth:`Selector.select`."""
 
-        def best(ids: Rows, count: int) -> NDArray[np.int64]:
+        def picked(
+            ids: Rows, count: int, taken: Sequence[NDArray[np.int64]] = ()
+        ) -> NDArray[np.int64]:
             keys = gumbel_keys(self.score(ledger, ids), rng, self.explore)
-            return self.pick(keys, count, ledger, ids)
+            chosen = self.pick(keys, count, ledger, ids)
+            return self.best(keys, count, ledger, ids, taken) if self.egress_weight else chosen
 
         if ledger.seen.all():  # no copies of columns
-            return Selection(best(slice(None), size))
+            return Selection(picked(slice(None), size))
         return Selection(
-            _unseen_first(ledger, size, rng, lambda seen, count: seen[best(seen, count)])
+            self.unseen_first(
+                ledger, size, rng, lambda seen, count, unseen: seen[picked(seen, count, [unseen])]
+            )
         )
 
 
@@ -357,10 +454,11 @@ class RandomSelector(Selector):
 
     summary = "Uniformly at random, new in every epoch"
     is_blind = True
+    weighs_egress = True
 
     def select(self, ledger: Ledger, size: int, rng: np.random.Generator) -> Selection:
         """See :meth:`Selector.select`."""
-        return Selection(np.sort(rng.choice(len(ledger), size, replace=False)))
+        return Selection(np.sort(self.draw(rng, size, ledger)))
 
 
 @register_selector("full")
@@ -369,6 +467,7 @@ class FullSelector(Selector):
 
     summary = "All samples, whatever the ratio: observe and report only"
     is_blind = True
+    weighs_egress = True  # which changes nothing
 
     def ratio_of(self, ratio: float) -> float:
         """1."""
@@ -432,12 +531,17 @@ class InfoBatchSelector(Selector):
     samples above the mean, which then weigh ``n_above / kept_above``. Where only one seen sample
     can be kept, it is drawn from all of them and weighs as much as they do.
 
+    With an ``egress_weight``, it is drawn by shards which samples of a stratum are kept, and how
+    many stays as it is. Samples above the mean are hardly pruned, so that it touches fewer shards
+    only where these have few of them.
+
     Args:
         max_prune (float): Highest share of the samples below the mean that is pruned, in (0, 1).
             Default: ``0.75``: weights up to 4.
     """
 
     summary = "Prunes samples of below-mean loss uniformly and rescales the gradients of those kept"
+    weighs_egress = True
 
     def __init__(self, max_prune: float = 0.75) -> None:
         if not (is_number(max_prune) and 0 < max_prune < 1):
@@ -448,7 +552,9 @@ class InfoBatchSelector(Selector):
         """See :meth:`Selector.select`."""
         weights = np.ones(len(ledger), np.float32)
 
-        def pick(seen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        def pick(
+            seen: NDArray[np.int64], count: int, unseen: NDArray[np.int64]
+        ) -> NDArray[np.int64]:
             loss = ledger.loss[seen]
             # One sample cannot stand for two strata.
             is_below = (loss < loss.mean(dtype=np.float64)) & (count > 1)
@@ -458,15 +564,16 @@ class InfoBatchSelector(Selector):
             # At least one of a stratum must stay for its weight to exist.
             from_above = min(prune - from_below, len(above) - 1)
             from_below = prune - from_above
-            kept = []
+            kept: list[NDArray[np.int64]] = []
             for stratum, pruned in ((below, from_below), (above, from_above)):
-                chosen = rng.choice(stratum, len(stratum) - pruned, replace=False)
+                rest = len(stratum) - pruned
+                chosen = stratum[self.draw(rng, rest, ledger, stratum, [unseen, *kept])]
                 if pruned:
                     weights[chosen] = len(stratum) / len(chosen)
                 kept.append(chosen)
             return np.concatenate(kept)
 
-        ids = _unseen_first(ledger, size, rng, pick)
+        ids = self.unseen_first(ledger, size, rng, pick)
         return Selection(ids, weights[ids] if (weights[ids] != 1).any() else None)
 
 
@@ -484,6 +591,7 @@ class UCBSelector(Selector):
 
     summary = "Running mean of the loss plus its running deviation, highest first (no randomness)"
     remembers = True
+    weighs_egress = True
 
     def __init__(self, decay: float = 0.8, c: float = 1.0) -> None:
         if not (is_number(decay) and 0 <= decay < 1):
@@ -500,10 +608,12 @@ class UCBSelector(Selector):
         mean, variance = self._update(ledger)
         score = mean + self.c * np.sqrt(variance)
 
-        def pick(seen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-            return seen[top_k(score[seen], count)]
+        def pick(
+            seen: NDArray[np.int64], count: int, unseen: NDArray[np.int64]
+        ) -> NDArray[np.int64]:
+            return seen[self.best(score[seen], count, ledger, seen, [unseen])]
 
-        return Selection(_unseen_first(ledger, size, rng, pick))
+        return Selection(self.unseen_first(ledger, size, rng, pick))
 
     def _update(self, ledger: Ledger) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self._mean is None or self._variance is None:

@@ -185,8 +185,9 @@ class StreamingAttachment(Attachment):
     def shards(self) -> Shards:
         """See :meth:`Attachment.shards`."""
         raw = [sum(raw.bytes for raw, _ in shard.file_pairs) for shard in self.dataset.shards]
-        samples = np.maximum(self.dataset.samples_per_shard, 1)
-        return Shards(self.dataset.stream_per_shard, np.maximum(raw, 1) / samples)
+        samples = np.asarray(self.dataset.samples_per_shard, np.int64)
+        size = np.maximum(raw, 1) / np.maximum(samples, 1)
+        return Shards(self.dataset.stream_per_shard, size, samples)
 
     def raw_sample(self, sample_id: int) -> dict[str, Any]:
         """The stored columns of a sample, as streaming decodes them; downloads its shard if absent.

@@ -29,10 +29,12 @@ class Shards:
     Attributes:
         stream (NDArray[np.int64]): ``[S]`` the stream that each belongs to.
         bytes_per_sample (NDArray[np.float64]): ``[S]`` mean size of their samples, uncompressed.
+        samples (NDArray[np.int64]): ``[S]`` how many they have, in the order of ids.
     """
 
     stream: NDArray[np.int64]
     bytes_per_sample: NDArray[np.float64]
+    samples: NDArray[np.int64]
 
 
 class Attachment(ABC):
@@ -146,7 +148,7 @@ class Attachment(ABC):
 
     def shards(self) -> Shards:
         """What is known of shards before they are read. Default: one, of one stream."""
-        return Shards(np.zeros(1, np.int64), np.ones(1))
+        return Shards(np.zeros(1, np.int64), np.ones(1), np.array([self.num_samples]))
 
     def egress(self) -> Egress:
         """What all processes of this node have fetched from a remote since the data were attached.

@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "features": {"state": "features"},
     "paper": {"preset": "paper"},
     "infobatch": {"selector": "infobatch"},
+    "egress": {"selector": {"name": "data_agent", "egress_weight": 0.3}},
     "ucb": {"selector": "ucb"},
     "workers": {"loader": {"num_workers": 2, "persistent_workers": True}},
     "rounds": {"interval": "0.334ep", "state": "both"},
@@ -73,6 +74,7 @@ def uninterrupted(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("signals", "1ep", FIRST + 2),
         pytest.param("signals", "1ep", FIRST + PRUNED + 3, marks=pytest.mark.grid),
         ("signals", "1ep", -(FIRST + PRUNED)),
+        ("egress", *saved_before(FIRST + PRUNED + 1)),
         # some batches saved: the last ones before the end are trained again
         ("rounds", *saved_before(ROUND)),
         ("rounds", *saved_before(ROUND + 1)),

@@ -481,8 +481,8 @@ def test_a_selector_is_taken_as_it_is_and_a_mapping_is_left_as_it_was() -> None:
     [
         ("rnadom", ValueError, r"'rnadom' is not known.*'infobatch', 'loss'.*mean 'random'\?"),
         ("zzz", ValueError, r"'zzz' is not known; it must be one of \['data_agent', .*'ucb'\]\.$"),
-        ({"name": "loss", "explor": 1}, ValueError, r"'loss'.*'explor'.*accepts \['explore'\]"),
-        ({"name": "random", "explore": 1}, ValueError, r"'random'.*explore.*no arguments"),
+        ({"name": "loss", "explor": 1}, ValueError, r"'loss'.*'explor'.*accepts \['explore', 'egr"),
+        ({"name": "random", "explore": 1}, ValueError, r"'random'.*explore.*accepts \['egress_w"),
         ({"explore": 1}, TypeError, r"must be a name, a mapping with a `name`, or a Selector"),
         (3, TypeError, r"selector=3 is not accepted"),
         (None, TypeError, r"selector=None is not accepted"),

@@ -40,6 +40,16 @@ METHODS = {
     "data_agent_unguarded": Method({"selector": {"name": "data_agent", **UNGUARDED}}),
 }
 
+# What is compared unless it is said; and what fewer shards cost in accuracy, on data that have
+# dozens of them.
+USUAL = tuple(METHODS)
+EGRESS = {
+    f"{name}_egress_{weight:g}": Method({"selector": {"name": name, "egress_weight": weight}})
+    for name in ("random", "entropy", "data_agent")
+    for weight in (0.2, 0.3, 0.5)
+}
+METHODS |= EGRESS
+
 
 def budget_of(num_samples: int, epochs: int, ratio: float) -> int:
     """Samples that a run of the default schedule trains on: one full epoch, then ``ratio``."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from comparison.measures import MEASURES, measured
 from comparison.shards import wrong_labels
@@ -39,6 +40,8 @@ def row_of(run_dir: Path, train: Path, expected_samples: int) -> dict[str, Any]:
           training,
         - ``coverage``: share of the data that was ever seen; ``churn``: of the last selection, the
           share that the one before did not have,
+        - ``shards_touched``: share of the shards that pruned epochs read, in the mean (None: there
+          were no such epochs, or no shards to choose between),
         - ``wrong``: share of wrong labels in the data; ``wrong_selected``: in the last epoch (of
           ``paper`` that is a full one).
 
@@ -63,10 +66,17 @@ def row_of(run_dir: Path, train: Path, expected_samples: int) -> dict[str, Any]:
         "overhead": agent / (seconds - agent),
         "coverage": last["coverage"],
         "churn": last["churn"],
+        "shards_touched": _mean(row["shards_touched"] for row in run.rows if row["ratio"] < 1),
         "wrong": float(wrong.mean()),
         "wrong_selected": float(wrong[in_last_epoch].mean()),
         "seconds": seconds,
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean of what is known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def read_rows(path: Path, columns: Iterable[str] = (*KEY, "recipe")) -> list[dict[str, Any]]:

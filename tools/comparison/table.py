@@ -156,6 +156,7 @@ def _costs(conditions: Mapping[str, Rows]) -> str:
     for name, own in by_selector(rows).items():
         shares = [row["wrong_selected"] / row["wrong"] for row in noisy if row["selector"] == name]
         churns = [row["churn"] for row in own if row["churn"] is not None]
+        touched = [row["shards_touched"] for row in own if row.get("shards_touched") is not None]
         lines.append(
             [
                 name,
@@ -163,10 +164,11 @@ def _costs(conditions: Mapping[str, Rows]) -> str:
                 f"{100 * np.mean([row['overhead'] for row in own]):.1f} %",
                 f"{100 * np.mean([row['coverage'] for row in own]):.1f} %",
                 f"{100 * np.mean(churns):.1f} %" if churns else "",
+                f"{100 * np.mean(touched):.1f} %" if touched else "",
                 f"{np.mean(shares):.2f}" if shares else "",
             ]
         )
-    head = ["selector", "samples", "cost", "overhead", "coverage", "churn"]
+    head = ["selector", "samples", "cost", "overhead", "coverage", "churn", "shards touched"]
     return in_markdown([*head, "wrong labels chosen / there"], lines)
 
 
