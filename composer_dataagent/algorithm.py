@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from composer.core import Algorithm, Event, State, TimeUnit
 from composer.loggers import Logger
+from composer.utils import dist
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -26,6 +27,7 @@ from composer_dataagent.agent import REWARDS, is_settled
 from composer_dataagent.checks import is_whole, require
 from composer_dataagent.collectives import GatheredRows, Ranks, Traffic
 from composer_dataagent.companions import refuse_batches, refuse_companions
+from composer_dataagent.fetched import Fetched
 from composer_dataagent.journal import Journal
 from composer_dataagent.judge import STATES, Judge
 from composer_dataagent.learning_rate import follow_training_progress
@@ -60,7 +62,7 @@ from composer_dataagent.signals import (
     has_decoder_of_its_own,
     scale_gradient,
 )
-from composer_dataagent.streaming import Attachment, attach
+from composer_dataagent.streaming import FETCHES, Attachment, Costs, attach
 from composer_dataagent.version import __version__
 from composer_dataagent.visits import VisitBuffer, Visits, require_ranges
 
@@ -122,6 +124,14 @@ class DataAgent(Algorithm):
             infinity. ``skip``: they count as seen, nothing that is known of them changes, one
             warning is logged an epoch. ``raise``: an error when their numbers reach the host, at
             the next PPO update or the epoch's end. Default: ``skip``.
+        fetch (str): Of streaming data with a remote, what is fetched. ``shards``: whole shards, of
+            which something is selected. ``samples``: what is selected and little else, by ranges,
+            where that costs less. See the method card. A run may go on with the other one. Default:
+            ``shards``.
+        costs (Costs | Mapping[str, Any] | None): Prices of bytes and requests, by which it is
+            decided how a shard is fetched, and reckoned what an epoch cost:
+            ``{dollars_per_gb: 0.05}``, see :class:`~composer_dataagent.streaming.Costs`. Default:
+            list prices of a large cloud.
         seed (int): Seeds policy weights, exploration and selection. Default: ``0``.
         run_dir (str | None): Folder for the machine-readable history, from which
             ``composer-dataagent report`` makes a page. Default: no history is written.
@@ -168,6 +178,8 @@ class DataAgent(Algorithm):
         head: str | None = None,
         signals: SignalsFn | dict[str, Any] | None = None,
         on_nonfinite: str = "skip",
+        fetch: str = "shards",
+        costs: Costs | Mapping[str, Any] | None = None,
         seed: int = 0,
         run_dir: str | None = None,
         class_names: list[str] | None = None,
@@ -206,6 +218,7 @@ class DataAgent(Algorithm):
             on_nonfinite,
             f"one of {list(ON_NONFINITE)}",
         )
+        require(fetch in FETCHES, "fetch", fetch, f"one of {list(FETCHES)}")
         booleans = {"rescale": settings.rescale, "overwrite": overwrite, "look": look}
         for name, value in booleans.items():
             require(isinstance(value, bool), name, value, "True or False")
@@ -241,6 +254,8 @@ class DataAgent(Algorithm):
             )
         self.interval = interval
         self.look = look
+        self.fetch = fetch
+        self.costs = _costs(costs)
         self.seed = int(seed)
         self.head = head
         self.run_dir = run_dir
@@ -260,6 +275,8 @@ class DataAgent(Algorithm):
             "head": head,
             "signals": signals,
             "on_nonfinite": on_nonfinite,
+            "fetch": None if fetch == "shards" else fetch,
+            "costs": costs,
             "seed": seed,
             "run_dir": run_dir,
             "class_names": class_names,
@@ -423,6 +440,9 @@ class DataAgent(Algorithm):
         self._select(state)
         # The selection was made for the old one.
         self._judge.choose_target(self._times.progress(state), ended)
+        # With what was fetched for a look at what the coming round could choose from, as its time.
+        row |= self._fetched.of_epoch()
+        self._fetched.begin_epoch()
         row |= self._communication(state, before_epoch_end)
         self._count_from(state)
         self._journal.open_row(row)
@@ -470,7 +490,8 @@ class DataAgent(Algorithm):
                 visits = self._judge.sound(visits)
                 self._record(visits, self._judge.agreement(visits), None, None)
             part = self._times.sample_in_round(state) / len(self._selected.ids)
-            self._journal.open_row(self._describe_round(state, min(part, 1.0)))
+            row = self._describe_round(state, min(part, 1.0)) | self._fetched.of_epoch()
+            self._journal.open_row(row)
             self._journal.write(self._ledger_columns())
         if self._randomness is not None:
             self._randomness.end()
@@ -540,7 +561,13 @@ class DataAgent(Algorithm):
         """Attach to loader and model; needs the trainer's final objects, hence at FIT_START."""
         loader = state.dataloader
         assert isinstance(loader, DataLoader), "checked before"
-        attachment = attach(loader.dataset, loader, shuffle_seed=state.rank_zero_seed)
+        attachment = attach(
+            loader.dataset,
+            loader,
+            shuffle_seed=state.rank_zero_seed,
+            fetch=self.fetch,
+            costs=self.costs,
+        )
         if attachment.has_standing_selection():
             raise ValueError(
                 "The training dataset is restricted already (by select(), or serve_always() of its "
@@ -561,6 +588,8 @@ class DataAgent(Algorithm):
         self._looked = 0  # samples that the running round was chosen from by forward passes
         self._device = next(state.model.parameters()).device
         self._ranks = Ranks(self._device)
+        leads_node = dist.get_local_rank() == 0
+        self._fetched = Fetched(attachment, self.costs, self._ranks, leads_node)
         hook = None
         if self.selector.uses_score and self.settings.state != "signals":
             _, head = find_head(state.model, self.head)
@@ -670,6 +699,7 @@ class DataAgent(Algorithm):
             self._update()
             self._inside_epoch = False
             self._times.leave_epoch()
+            self._fetched.begin_epoch()  # the row of what is left has it
             self._selection = None
         elif self._attachment.upcoming_epoch() != self._streaming_epoch:
             # Inside of what max_duration, or an error, ended; maybe in its very first batch.
@@ -697,6 +727,9 @@ class DataAgent(Algorithm):
             "num_epochs": epochs,
             "class_names": self.class_names,
             "version": __version__,
+            # Not among the settings: what is selected does not depend on how it is fetched.
+            **({"fetch": self.fetch} if self.fetch != "shards" else {}),
+            **({"costs": self.costs.given()} if self.costs.given() else {}),
         }
 
     def plain_settings(self) -> dict[str, Any]:
@@ -1089,10 +1122,11 @@ class DataAgent(Algorithm):
 
     def _state_inside_epoch(self) -> dict[str, Any]:
         """What ranks do not agree in before the epoch's end."""
+        journal = self._journal.state_dict() | self._fetched.state_dict()
         return {
             "visits": self._ranks.all_gather_objects(self._visits.state_dict()),
             "random": self._ranks.all_gather_objects(take_random_state()),
-            "journal": self._ranks.all_gather_objects(self._journal.state_dict()),
+            "journal": self._ranks.all_gather_objects(journal),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -1151,6 +1185,7 @@ class DataAgent(Algorithm):
         rank, ranks = collectives.rank(), collectives.world_size()
         self._visits.load_state_dict(state["visits"], rank, ranks, self._device)
         self._journal.load_state_dict(state["journal"], rank, ranks)
+        self._fetched.load_state_dict(state["journal"], rank)
 
 
 def _columns(visits: Visits, agreement: Tensor, **more: Tensor | None) -> dict[str, NDArray]:
@@ -1185,6 +1220,15 @@ def _token_options(given: object) -> TokenOptions:
     options = dict(given) if isinstance(given, Mapping) else {}
     require(options.keys() <= set(known), "signals", given, accepted)
     return TokenOptions(**options)
+
+
+def _costs(given: Costs | Mapping[str, Any] | None) -> Costs:
+    accepted = isinstance(given, Costs | Mapping | None)
+    require(accepted, "costs", given, "a mapping of prices, or Costs")
+    try:
+        return Costs.of(given)
+    except ValueError as error:
+        raise ValueError(f"DataAgent: costs: {error}") from error
 
 
 def _name_of(thing: object) -> str:

@@ -58,6 +58,8 @@ _FREE_TRAINER_KEYS = {
     "device",
     "dist_timeout",
 }
+# How the data are fetched, and at what price: which samples are trained on does not depend on it.
+_FREE_AGENT_KEYS = {"fetch", "costs"}
 # The one callback that changes weights.
 _LOAD_CHECKPOINT = "loadcheckpoint"
 # With these left alone, checkpoints have the names that _set_unfinished_checkpoints_aside knows.
@@ -267,6 +269,8 @@ def _is_free(key: str) -> bool:
             return argument in _FREE_TRAINER_KEYS
         case ["train_loader" | "eval_loader", argument]:
             return argument in _FREE_LOADER_KEYS
+        case ["algorithms", name, argument, *_] if squeezed(name) == "dataagent":
+            return argument in _FREE_AGENT_KEYS
         case ["callbacks", name, *_]:
             return squeezed(name) != _LOAD_CHECKPOINT
         case parts:

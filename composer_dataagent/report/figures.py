@@ -280,6 +280,32 @@ def draw_schedule(run: Run, name: str) -> Picture | None:
     return Picture("Schedule", "How much of the data, and how large the steps.", svg)
 
 
+def draw_fetched(run: Run, name: str) -> Picture | None:
+    """Bytes and requests by epoch, where data were fetched from a remote."""
+    size, requests = (_column(run.rows, f"egress_{key}") for key in ("bytes", "requests"))
+    if not np.isfinite(size).any():
+        return None
+    divisor, unit = (1e9, "GB") if np.nanmax(size) >= 1e9 else (1e6, "MB")
+    panels = {f"Data fetched ({unit})": size / divisor, "Read requests": requests}
+    panels = {title: column for title, column in panels.items() if np.isfinite(column).any()}
+    with style():
+        figure, axes = make_axes(len(panels), sharex=True)
+        for panel, (title, column), color in zip(axes, panels.items(), PALETTE, strict=False):
+            x, y = _by_epoch(run, column)
+            panel.plot(x, y, drawstyle="steps-mid", color=color, marker=_marker(column))
+            panel.set_title(title, fontsize=8.5)
+            panel.set_ylim(bottom=0, top=1.08 * max(float(y.max()), 1e-12))
+            panel.yaxis.set_major_locator(MaxNLocator(4))
+        _epoch_axis(axes[-1], run)
+        svg = to_svg(figure, name, f"Data fetched and read requests by {run.step}")
+    return Picture(
+        "Data fetched",
+        f"What each {run.step} downloaded from the remote store. What is on disk already is not "
+        "fetched again.",
+        svg,
+    )
+
+
 # In the order of the page.
 RUN_PICTURES: tuple[Callable[[Run, str], Picture | None], ...] = (
     draw_rewards,
@@ -288,6 +314,7 @@ RUN_PICTURES: tuple[Callable[[Run, str], Picture | None], ...] = (
     draw_coverage,
     draw_ppo,
     draw_schedule,
+    draw_fetched,
 )
 
 

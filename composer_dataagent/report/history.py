@@ -27,6 +27,10 @@ from composer_dataagent.report.run import (
 )
 from composer_dataagent.report.thumbnails import make_thumbnail
 
+# Of the meta of a run that is started again. Where the user gives no seed, each start draws its
+# own; and however samples are fetched, at whatever price, they are the same.
+_MAY_CHANGE = ("trainer_seed", "fetch", "costs")
+
 
 class History:
     """Writes a run folder; :func:`~composer_dataagent.report.read_run` reads it.
@@ -54,8 +58,8 @@ class History:
         goes on under a new name).
 
         Where nothing was resumed, rows that are there are an error. The one exception is a folder
-        whose ``meta`` is equal in every entry: a run that was killed before its first checkpoint
-        and started again, which writes the same rows again.
+        whose ``meta`` is equal in every entry (but for how data are fetched): a run that was killed
+        before its first checkpoint and started again, which writes the same rows again.
 
         ``overwrite`` removes what would be an error. A folder without rows is free to take, and
         so is one that this object has begun before (a second ``fit()``).
@@ -149,8 +153,8 @@ class History:
             raise
         now = json.loads(_line(meta))  # as it would be read back
         for meta_of_a_start in (before, now):
-            # Where the user gives none, each start draws its own.
-            meta_of_a_start.pop("trainer_seed", None)
+            for name in _MAY_CHANGE:
+                meta_of_a_start.pop(name, None)
         same_name = before.get("run_name") == now["run_name"]
         goes_on = self._is_mine or (same_name if resumed else before == now)
         if goes_on:

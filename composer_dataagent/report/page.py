@@ -72,6 +72,7 @@ def _render(runs: Sequence[Run], title: str) -> str:
         title=title,
         table=table_cells(summaries),
         looked=any(row["looked"] for row in summaries),
+        fetched=any(row["fetched"] is not None for row in summaries),
         selector_count=len({selector_of(run) for run in runs}),
         run_count=len(runs),
         picture=draw_metric(groups, "metric"),
@@ -125,6 +126,9 @@ def _facts(run: Run) -> dict[str, str]:
         "Samples trained",
         "Samples looked at",
         "Share of full cost",
+        "Data fetched",
+        "Read requests",
+        "Price of fetching",
         "Wall time",
         "Agent overhead",
     )

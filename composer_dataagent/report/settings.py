@@ -19,13 +19,16 @@ _WITHOUT_EFFECT = re.compile(
     r"|(train|eval)_loader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)"
     r"|trainer\.(save_|progress_bar|load_progress_bar|log_to_console|console_|log_traces"
     r"|auto_log_hparams|python_log_level|dist_timeout|autoresume).*"
-    r"|algorithms\.data_?agent(\.(run_dir|class_names|overwrite))?",
+    r"|algorithms\.data_?agent(\.(run_dir|class_names|overwrite|fetch|costs(\..*)?))?",
     re.IGNORECASE,
 )
 # Sections that go without saying.
 _SECTION = re.compile(r"^(trainer|algorithms(\.data_?agent)?)\.", re.IGNORECASE)
 # Entries of `meta` that are settings; there may be more in its `settings`.
 _META = ("ratio", "preset", "state", "num_samples", "num_epochs")
+# Entries that are there where they are not the default. They change nothing of what is learnt, but
+# means over runs that fetch in other ways, or at other prices, would be nobody's.
+_OF_FETCHING = ("fetch", "costs")
 
 
 def leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -60,6 +63,7 @@ def settings_of(run: Run) -> dict[str, str]:
         if not _WITHOUT_EFFECT.fullmatch(key)
     }
     settings |= {name: meta.get(name) for name in _META}
+    settings |= leaves({name: meta[name] for name in _OF_FETCHING if name in meta})
     given = meta.get("settings")
     settings |= leaves(given if isinstance(given, Mapping) else {})
     if settings["num_epochs"] is not None:

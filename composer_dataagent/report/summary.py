@@ -46,6 +46,9 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
         - ``looked`` (float | None): samples looked at only, to choose among them,
         - ``share_of_full`` (float | None): both (each of the latter as ``LOOK_COST``) as a share of
           the samples in as many full epochs,
+        - ``fetched``, ``requests``, ``dollars`` (float | None): bytes that were fetched from a
+          remote while training, requests for them, and what the store asks for both; None where
+          all data were local,
         - ``seconds`` (float | None): time of training, without evaluation,
         - ``overhead`` (float | None): share of that time that DataAgent took.
     """
@@ -137,6 +140,9 @@ def _summarise_group(label: str, group: Sequence[Run], metric: str | None) -> di
         "samples": _mean(by_seed(lambda run: _last(run, "samples_seen"))),
         "looked": _mean(by_seed(lambda run: _total(run, "looked"))),
         "share_of_full": _mean(by_seed(_share_of_full)),
+        "fetched": _mean(by_seed(lambda run: _total(run, "egress_bytes"))),
+        "requests": _mean(by_seed(lambda run: _total(run, "egress_requests"))),
+        "dollars": _mean(by_seed(lambda run: _total(run, "egress_dollars"))),
         "seconds": seconds,
         "overhead": agent_seconds / seconds if seconds and agent_seconds is not None else None,
     }

@@ -26,7 +26,8 @@ Lines = list[list[Segment]]
 def table_cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Heading to text, for each row that :func:`~composer_dataagent.report.summarise` gave."""
     looked = any(row["looked"] for row in rows)
-    return [_cells(row, looked) for row in rows]
+    fetched = any(row["fetched"] is not None for row in rows)
+    return [_cells(row, looked, fetched) for row in rows]
 
 
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
@@ -83,12 +84,18 @@ def _lines(rows: Sequence[Mapping[str, str]], console: Console, label: str) -> L
     return console.render_lines(table, console.options.update(width=UNLIMITED), pad=False)
 
 
-def _cells(row: dict[str, Any], looked: bool) -> dict[str, str]:
+def _cells(row: dict[str, Any], looked: bool, fetched: bool) -> dict[str, str]:
     metric = row["metric"]
     value = wording.metric(row["accuracy"], metric), wording.spread(row["accuracy_std"], metric)
     seeds = wording.count(row["seeds"])
     if row["runs"] > row["seeds"]:
         seeds += f" ({wording.count(row['runs'])} runs)"
+    # Of what was fetched from elsewhere, if anything can be.
+    egress = {
+        "Data fetched": wording.size(row["fetched"]),
+        "Read requests": wording.count(row["requests"]),
+        "Price of fetching": wording.dollars(row["dollars"]),
+    }
     return {
         LABEL: wording.short(row["selector"], LABEL_LENGTH),
         wording.metric_name(metric): " ".join(filter(None, value)),
@@ -97,6 +104,7 @@ def _cells(row: dict[str, Any], looked: bool) -> dict[str, str]:
         # Few runs look at samples: without one that does it is no column.
         **({"Samples looked at": wording.count(row["looked"])} if looked else {}),
         "Share of full cost": wording.percent(row["share_of_full"]),
+        **(egress if fetched else {}),
         "Wall time": wording.duration(row["seconds"]),
         "Agent overhead": wording.percent(row["overhead"]),
         "Seeds": seeds,

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from composer_dataagent.streaming.attach import attach
+from composer_dataagent.streaming.attach import FETCHES, attach
 from composer_dataagent.streaming.attachment import Attachment
+from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.errors import (
     RankEndedError,
     RankMissingError,
@@ -17,9 +18,13 @@ from composer_dataagent.streaming.errors import (
 )
 from composer_dataagent.streaming.select import clear, select
 from composer_dataagent.streaming.store import SelectionRecord
+from composer_dataagent.streaming.tally import Egress
 
 __all__ = [
+    "FETCHES",
     "Attachment",
+    "Costs",
+    "Egress",
     "RankEndedError",
     "RankMissingError",
     "SelectionCorruptError",

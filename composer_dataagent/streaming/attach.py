@@ -41,6 +41,7 @@ from composer_dataagent.streaming.planning import BATCHING_METHODS
 from composer_dataagent.streaming.ranged import meter, read_by_ranges
 from composer_dataagent.streaming.reading import speed_up
 from composer_dataagent.streaming.rounds import batches_of
+from composer_dataagent.streaming.shards import can_be_fetched
 from composer_dataagent.streaming.store import SelectionRecord, SelectionStore
 from composer_dataagent.streaming.tally import Egress, Tally
 
@@ -62,6 +63,10 @@ class StreamingAttachment(Attachment):
         self._workers = workers  # of each rank's loader, if that is known
         self.num_samples = int(dataset.num_samples)
         self._store: SelectionStore = dataset.selection_store
+
+    def has_remote(self) -> bool:
+        """See :meth:`Attachment.has_remote`."""
+        return any(map(can_be_fetched, self.dataset.streams))
 
     def egress(self) -> Egress:
         """See :meth:`Attachment.egress`."""

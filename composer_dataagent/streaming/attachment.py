@@ -150,6 +150,10 @@ class Attachment(ABC):
         """What is known of shards before they are read. Default: one, of one stream."""
         return Shards(np.zeros(1, np.int64), np.ones(1), np.array([self.num_samples]))
 
+    def has_remote(self) -> bool:
+        """Whether anything can be fetched from elsewhere. Default: no."""
+        return False
+
     def egress(self) -> Egress:
         """What all processes of this node have fetched from a remote since the data were attached.
 

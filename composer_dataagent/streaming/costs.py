@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,18 @@ class Costs:
             if name not in names:
                 raise ValueError(f"costs has no {name!r}; it accepts {names}")
         return cls(**(spec or {}))
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not the defaults."""
+        defaults = asdict(Costs())
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
+
+    def charged(self, requests: int, size: int) -> float:
+        """Dollars that the store asks for requests and the bytes that they brought.
+
+        What it costs to wait for them is not among it: whether training waited is not known.
+        """
+        return self.dollars_per_million_requests * requests / 1e6 + self.dollars_per_gb * size / 1e9
 
     @property
     def per_request(self) -> float:

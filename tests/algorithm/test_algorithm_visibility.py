@@ -32,6 +32,7 @@ ARGUMENTS: list[dict[str, Any]] = [
     {"selector": selectors.FullSelector(), "on_nonfinite": "raise"},
     {"schedule": my_schedule, "signals": my_signals},
     {"schedule": RatioSchedule(0.4, warmup_epochs=2), "class_names": ["no", "it's"]},
+    {"fetch": "samples", "costs": {"dollars_per_gb": 0.05}},
     {"run_dir": "runs/a", "overwrite": True, "warmup_epochs": 0, "anneal": 0.1},
 ]
 

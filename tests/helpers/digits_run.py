@@ -88,9 +88,17 @@ def write_shards(folder: str, num_samples: int = NUM_SAMPLES, size_limit: int = 
 
 
 def make_loader(
-    shards: str, *, batch_size: int = 16, num_workers: int = 0, **loader: Any
+    shards: str,
+    *,
+    batch_size: int = 16,
+    num_workers: int = 0,
+    remote: str | None = None,
+    **loader: Any,
 ) -> DataLoader:
-    dataset = Digits(local=shards, shuffle=True, batch_size=batch_size, shuffle_seed=5)
+    """A loader over shards in a folder, which come there from another one if that is named."""
+    dataset = Digits(
+        local=shards, remote=remote, shuffle=True, batch_size=batch_size, shuffle_seed=5
+    )
     return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, **loader)
 
 

@@ -32,10 +32,11 @@ FLOORS: dict[str, set[str]] = {
     "random_state": set(),
     "visits": set(),
     "journal": {"report"},
+    "fetched": {"collectives", "streaming"},
     "nonfinite": set(),
     "algorithm": WINGS
     | {"checks", "collectives", "version", "learning_rate", "presets", "visits", "journal"}
-    | {"random_state", "companions", "nonfinite", "rounds", "look", "judge"},
+    | {"random_state", "companions", "nonfinite", "rounds", "look", "judge", "fetched"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
     "__init__": {"algorithm", "streaming"},

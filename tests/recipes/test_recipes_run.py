@@ -85,6 +85,44 @@ def test_what_a_run_takes_up_is_told(
     assert "goes on from the beginning of epoch 1" in capsys.readouterr().out
 
 
+def test_a_run_goes_on_with_another_way_to_fetch(
+    recipe: MakeRecipe, digits: Path, tmp_path: Path
+) -> None:
+    def made(epochs: int, *overrides: str) -> Recipe:
+        return recipe(
+            f"trainer.max_duration={epochs}ep",
+            f"train_loader.dataset.remote={digits / 'train'}",
+            f"train_loader.dataset.local={tmp_path / 'cache'}",
+            "algorithms.data_agent.warmup_epochs=0",
+            *overrides,
+        )
+
+    costs = "{dollars_per_gb: 0.05, dollars_per_million_requests: 0}"
+    run_dir = train(
+        made(1, "algorithms.data_agent.fetch=samples", f"algorithms.data_agent.costs={costs}")
+    )
+    assert not list((tmp_path / "cache").glob("*.mds"))
+    shutil.rmtree(tmp_path / "cache")
+    train(made(2))
+    run = read_run(run_dir)
+    first, second = (row["egress_bytes"] for row in run.rows)
+    whole = sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.mds"))
+    assert 0 < first < 0.6 * whole and second == whole
+    assert run.rows[0]["egress_dollars"] == pytest.approx(0.05 * first / 1e9)
+    assert run.rows[1]["egress_dollars"] > 0.09 * whole / 1e9
+
+
+def test_costs_that_are_none_name_their_key(recipe: MakeRecipe) -> None:
+    for override, message in (
+        ("fetch=ranges", r"algorithms\.data_agent: DataAgent: fetch='ranges'.*samples"),
+        ("costs=5", r"algorithms\.data_agent\.costs=5"),
+        ("costs.dollars=5", r"algorithms\.data_agent: DataAgent: costs.*dollars_per_gb"),
+        ("costs.dollars_per_gb=-1", r"algorithms\.data_agent: DataAgent: costs.*>= 0"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            train(recipe(f"algorithms.data_agent.{override}"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "saved"),
     [
@@ -155,6 +193,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe], None]:
         "callbacks.lr_monitor={}",
         "callbacks.early_stopper.monitor=loss",
         "loggers.file={}",
+        "algorithms.data_agent.fetch=samples",
+        "algorithms.data_agent.costs.dollars_per_gb=0.05",
     ],
 )
 def test_what_may_change_when_a_run_goes_on(

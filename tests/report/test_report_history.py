@@ -151,6 +151,16 @@ def test_other_settings_under_the_same_name_do_not_erase_rows(
     assert run.rows == [] and run.ledger == {} and run.samples == {}
 
 
+def test_data_may_be_fetched_in_another_way_when_a_run_starts_again(tmp_path: Path) -> None:
+    """After a kill before the first checkpoint."""
+    ways = ({}, {"fetch": "samples", "costs": {"dollars_per_gb": 0.05}}, {"costs": {"latency": 1}})
+    for way in ways:
+        history = History(tmp_path)
+        history.begin({**SETTINGS, **way}, epoch=0)
+        history.append({"epoch": 0})
+        assert {key: read_run(tmp_path).meta.get(key) for key in way} == way
+
+
 def test_settings_may_change_while_there_are_no_rows(tmp_path: Path) -> None:
     for ratio in (0.5, 0.25):
         History(tmp_path).begin({**SETTINGS, "ratio": ratio}, epoch=0)

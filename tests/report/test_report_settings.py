@@ -157,6 +157,25 @@ def test_what_meta_says_of_the_agent_goes_before_the_recipe() -> None:
     assert sizes(runs) == {"data_agent": 3}
 
 
+def test_runs_that_fetch_in_other_ways_are_told_apart() -> None:
+    """Their costs differ. Of the recipe's own words nothing is taken: those may be the defaults."""
+    by_sample: dict[str, Any] = {"fetch": "samples", "costs": {"dollars_per_gb": 0.05}}
+    given = [
+        "algorithms.data_agent.fetch=samples",
+        "algorithms.data_agent.costs.dollars_per_gb=0.05",
+    ]
+    runs = [
+        run_of(),
+        run_of("algorithms.data_agent.fetch=shards", "algorithms.data_agent.costs={}", "seed=1"),
+        run_of(*given, **by_sample),
+        run_of(*given, "seed=1", **by_sample),
+    ]
+    assert sizes(runs) == {
+        "data_agent": 2,
+        "data_agent, fetch samples, costs.dollars_per_gb 0.05": 2,
+    }
+
+
 def test_long_values_are_cut_where_they_say_least() -> None:
     runs = [run_of(f"train_loader.dataset.local=/{'long/' * 20}{n}") for n in "ab"]
     for label, end in zip(group_runs(runs), "ab", strict=True):

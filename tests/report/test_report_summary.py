@@ -16,6 +16,8 @@ from composer_dataagent.report import Run, summarise, wording
 from composer_dataagent.report.summary import group_runs, main_metric
 from composer_dataagent.report.table import print_table, table_cells
 
+UNFETCHED = {"fetched": None, "requests": None, "dollars": None}
+
 
 def row(epoch: int, accuracy: float | None, **facts: Any) -> dict[str, Any]:
     metrics = {} if accuracy is None else {"metrics": {"eval/Loss": 9.0, "eval/Accuracy": accuracy}}
@@ -52,6 +54,7 @@ def test_by_hand() -> None:
             "samples": 140.0,
             "looked": None,
             "share_of_full": pytest.approx(0.7),
+            **UNFETCHED,
             "seconds": 25.0,
             "overhead": pytest.approx(4.0 / 50.0),
         },
@@ -66,6 +69,7 @@ def test_by_hand() -> None:
             "samples": 100.0,
             "looked": None,
             "share_of_full": 1.0,
+            **UNFETCHED,
             "seconds": 20.0,
             "overhead": pytest.approx(0.05),
         },
@@ -195,6 +199,22 @@ def test_in_a_narrow_terminal_labels_stand_above_their_numbers() -> None:
         (wording.duration(72.3), "1 min 12 s"),
         (wording.duration(3661), "1 h 1 min"),
         (wording.duration(None), wording.UNKNOWN),
+        (wording.size(0), "0 bytes"),
+        (wording.size(812), "812 bytes"),
+        (wording.size(12_345), "12.3 kB"),
+        (wording.size(999_960), "1.0 MB"),
+        (wording.size(45.6e6), "45.6 MB"),
+        (wording.size(1.28e9), "1.3 GB"),
+        (wording.size(2_345e12), "2,345.0 TB"),
+        (wording.size(None), wording.UNKNOWN),
+        (wording.dollars(0), "$0.00"),
+        (wording.dollars(1234.567), "$1,234.57"),
+        (wording.dollars(0.12), "$0.12"),
+        (wording.dollars(0.0995), "$0.10"),
+        (wording.dollars(0.01234), "$0.012"),
+        (wording.dollars(0.00012), "$0.00012"),
+        (wording.dollars(3e-7), "under $0.0001"),
+        (wording.dollars(float("nan")), wording.UNKNOWN),
         (wording.metric(0.5, "eval/BinaryAccuracy"), "50.0 %"),
         (wording.metric(2.34567, "eval/CrossEntropy"), "2.346"),
         (wording.difference(0.0041, "Accuracy"), "+0.4 points"),
