@@ -49,39 +49,6 @@ def count(amount: float | None) -> str:
 
 
 def size(amount: float | None) -> str:
-    """Bytes: ``45600000`` as ``45.6 MB``. Each unit is 1000 of the one before, as in prices."""
-    if _unknown(amount):
-        return UNKNOWN
-    value = number(amount)
-    if value < 1000:
-        return f"{value:.0f} bytes"
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if round(value, 1) < 1000:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1000:,.1f} TB"
-
-
-def dollars(amount: float | None) -> str:
-    """``12.345`` as ``$12.35``; with two digits that count below a dime."""
-    if _unknown(amount):
-        return UNKNOWN
-    value = number(amount)
-    if value == 0 or round(value, 2) >= 0.1:
-        return f"${value:,.2f}"
-    if value < 0.0001:
-        return "under $0.0001"
-    return f"${value:.{1 - math.floor(math.log10(value))}f}"
-
-
-def decimal(amount: float | None) -> str:
-    """``1.50`` as ``1.5``, ``2.0`` as ``2``."""
-    if _unknown(amount):
-        return UNKNOWN
-    return f"{number(amount):,.2f}".rstrip("0").rstrip(".")
-
-
-def size(amount: float | None) -> str:
     """Bytes: ``2.5e9`` as ``2.5 GB``, in powers of 1000, as clouds count them."""
     if _unknown(amount):
         return UNKNOWN
@@ -94,11 +61,24 @@ def size(amount: float | None) -> str:
 
 
 def dollars(amount: float | None) -> str:
-    """``1234.4`` as ``$1,234``, ``0.123`` as ``$0.12``."""
+    """``1234.4`` as ``$1,234``, ``0.123`` as ``$0.12``; two digits that count below a dime."""
     if _unknown(amount):
         return UNKNOWN
     value = number(amount)
-    return f"${value:,.0f}" if value >= 99.995 else f"${value:.2f}"
+    if value >= 99.995:
+        return f"${value:,.0f}"
+    if value == 0 or round(value, 2) >= 0.1:
+        return f"${value:.2f}"
+    if value < 0.0001:
+        return "under $0.0001"
+    return f"${value:.{1 - math.floor(math.log10(value))}f}"
+
+
+def decimal(amount: float | None) -> str:
+    """``1.50`` as ``1.5``, ``2.0`` as ``2``."""
+    if _unknown(amount):
+        return UNKNOWN
+    return f"{number(amount):,.2f}".rstrip("0").rstrip(".")
 
 
 def duration(seconds: float | None) -> str:

@@ -62,27 +62,6 @@ def shard_units(samples: NDArray[np.int64], bytes_per_sample: NDArray[np.float64
     return Units(samples, size * (samples.sum() / size.sum()))
 
 
-def blocks(shards: Units, block: int) -> Units:
-    """Shards cut into nearly equal runs of consecutive samples, for reading by ranges.
-
-    Args:
-        shards (Units): Whole shards.
-        block (int): At most so many samples in a run, at least 1.
-
-    Returns:
-        Units: In the same order; each costs its share of its shard. A shard without samples stays.
-    """
-    pieces = np.maximum(-(-shards.samples // block), 1)
-    of = np.repeat(np.arange(len(pieces)), pieces)
-    number = np.arange(len(of)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    samples = (
-        shards.samples[of] * (number + 1) // pieces[of]
-        - shards.samples[of] * number // (pieces[of])
-    )
-    share = np.where(shards.samples[of] > 0, samples / np.maximum(shards.samples[of], 1), 1.0)
-    return Units(samples, shards.cost[of] * share)
-
-
 def choose(keys: NDArray, k: int, units: Units, weight: float) -> NDArray[np.int64]:
     """The ``k`` samples that are worth most after what it costs to read them.
 

@@ -71,12 +71,12 @@ def test_the_table_has_means_over_seeds_of_what_a_run_fetched_in_all() -> None:
     assert agent["dollars"] == pytest.approx(1.5 * 0.43)
     assert full["fetched"] is full["requests"] is full["dollars"] is None
     cells = table_cells([agent, full])
-    assert [cells[0][heading] for heading in HEADINGS] == ["6.8 GB", "18,518", "$0.65"]
+    assert [cells[0][heading] for heading in HEADINGS] == ["6.75 GB", "18,518", "$0.65"]
     assert [cells[1][heading] for heading in HEADINGS] == [wording.UNKNOWN] * 3
     console = Console(file=io.StringIO(), width=200)
     print_table(runs, console)
     assert isinstance(console.file, io.StringIO)
-    assert "6.8 GB" in console.file.getvalue() and "$0.65" in console.file.getvalue()
+    assert "6.75 GB" in console.file.getvalue() and "$0.65" in console.file.getvalue()
 
 
 def test_large_amounts_are_drawn_in_gb(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_run_that_fetched_nothing_more(tmp_path: Path) -> None:
     """All was on disk already."""
     run = make_run("data_agent", [row(0, 0, 0, 0.0)])
     facts = facts_of(ParsedPage(write_page([run], tmp_path / "page.html")))
-    assert [facts[heading] for heading in HEADINGS] == ["0 bytes", "0", "$0.00"]
+    assert [facts[heading] for heading in HEADINGS] == ["0 B", "0", "$0.00"]
 
 
 def test_rows_of_before_it_was_counted(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_rows_of_before_it_was_counted(tmp_path: Path) -> None:
         "data_agent", [old, row(1, 5e6, 10, 0.1), {**row(2, 0, 0, 0), "egress_bytes": None}]
     )
     page = ParsedPage(write_page([run], tmp_path / "page.html"))
-    assert facts_of(page)["Data fetched"] == "5.0 MB"
+    assert facts_of(page)["Data fetched"] == "5 MB"
 
 
 def test_a_run_on_local_data_says_nothing_of_it(tmp_path: Path) -> None:

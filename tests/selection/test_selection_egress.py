@@ -27,7 +27,7 @@ from composer_dataagent.selection import (
     selector_names,
     shard_units,
 )
-from composer_dataagent.selection.egress import blocks, choose
+from composer_dataagent.selection.egress import choose
 from composer_dataagent.selection.gumbel import top_k
 
 SIZED = [name for name in selector_names() if name != "full"]
@@ -178,20 +178,6 @@ def test_millions_are_chosen_chunk_by_chunk(chunk: int, monkeypatch: pytest.Monk
 
     # Ranks of a histogram.
     assert net(sketched) == pytest.approx(net(whole), abs=0.01 * k)
-
-
-@given(samples=st.lists(st.integers(0, 50), min_size=1, max_size=9), block=st.integers(1, 60))
-def test_blocks_are_shards_in_nearly_equal_pieces(samples: list[int], block: int) -> None:
-    shards = Units(np.array(samples), np.arange(1.0, len(samples) + 1))
-    pieces = blocks(shards, block)
-    assert pieces.samples.max() <= block and pieces.samples.sum() == sum(samples)
-    assert pieces.cost.sum() == pytest.approx(shards.cost.sum())
-    ends = np.cumsum(pieces.samples)
-    assert set(np.cumsum(samples)) <= {0, *ends.tolist()}
-    for first in np.unique(shards.samples):
-        assert len(blocks(Units(np.array([first]), np.ones(1)), block).samples) == max(
-            1, -(-first // block)
-        )
 
 
 # ---------------------------------------------------------------------- every selector
