@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from composer_dataagent.collectives import Ranks
+from composer_dataagent.collectives import Ranks, world_size
 from composer_dataagent.streaming import Attachment, Costs, Egress
 
 
@@ -30,7 +30,7 @@ class Fetched:
         self._costs = costs
         self._ranks = ranks
         self._leads_node = leads_node
-        self._began = self._of_node()
+        self._began = self._told = self._of_node()
         self._before = Egress()  # what a checkpoint knew of the running epoch
         # Where one node has the data on its own disk, its ranks add their zeros all the same. And
         # no rank fetches before all have begun to count.
@@ -48,7 +48,9 @@ class Fetched:
         """
         if not self._counts:
             return {}
-        mine = self._mine()
+        # Other ranks go on as soon as the sum is known: what they fetch then is the next epoch's.
+        self._told = self._of_node()
+        mine = self._before + (self._told - self._began)
         requests, size = self._sum(mine.requests, mine.bytes)
         return {
             "egress_bytes": size,
@@ -57,14 +59,14 @@ class Fetched:
         }
 
     def begin_epoch(self) -> None:
-        """Count anew."""
-        self._began, self._before = self._of_node(), Egress()
+        """Count from what :meth:`of_epoch` told last."""
+        self._began, self._before = self._told, Egress()
 
     def state_dict(self) -> dict[str, int]:
         """What this rank counted of the running epoch; nothing where all data are local."""
         if not self._counts:
             return {}
-        mine = self._mine()
+        mine = self._before + (self._of_node() - self._began)
         return {"egress_bytes": mine.bytes, "egress_requests": mine.requests}
 
     def load_state_dict(self, of_ranks: Sequence[Mapping[str, Any]], rank: int) -> None:
@@ -79,12 +81,11 @@ class Fetched:
         for state in of_ranks if rank == 0 else ():
             self._before += Egress(state.get("egress_requests", 0), state.get("egress_bytes", 0))
 
-    def _mine(self) -> Egress:
-        return self._before + (self._of_node() - self._began)
-
     def _of_node(self) -> Egress:
         return self._attachment.egress() if self._leads_node else Egress()
 
     def _sum(self, *numbers: int) -> list[int]:
+        if world_size() == 1:
+            return list(numbers)  # no host waits for a device over it
         mine = torch.tensor(numbers, dtype=torch.int64, device=self._ranks.device)
         return self._ranks.all_reduce_sum(mine).tolist()
