@@ -443,6 +443,7 @@ class DataAgent(Algorithm):
         # With what was fetched for a look at what the coming round could choose from, as its time.
         row |= self._fetched.of_epoch()
         self._fetched.begin_epoch()
+        self._fetch_ahead(state)
         row |= self._communication(state, before_epoch_end)
         self._count_from(state)
         self._journal.open_row(row)
@@ -454,6 +455,13 @@ class DataAgent(Algorithm):
                 if isinstance(value, int | float)
             }
         )
+
+    def _fetch_ahead(self, state: State) -> None:
+        """Fetch for the coming epoch, if there is one, and it does not begin at once."""
+        assert self._attachment is not None
+        done = state.get_elapsed_duration()
+        if self._times.at == 0 and (done is None or done < 1):
+            self._attachment.fetch_ahead()
 
     def _eval_before_all(self, state: State, logger: Logger) -> None:
         del logger

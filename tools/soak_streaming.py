@@ -235,6 +235,7 @@ def rank_of(rank: int, how: How, folder: str, number: int, to_the_end: bool) -> 
     with open(f"{folder}/{rank}.jsonl", "a") as log:
         while True:
             attachment.serve(selected(epoch))
+            attachment.fetch_ahead()
             dist.barrier()
             for batch in loader:
                 if not launcher.is_alive():

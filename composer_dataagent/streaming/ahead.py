@@ -30,6 +30,8 @@ def fetch_ahead(dataset: Any, workers: int) -> None:
         dataset (Any): A selective StreamingDataset whose shards are read by ranges.
         workers (int): Loader workers that each rank will have.
     """
+    if dataset.ahead is not None:
+        dataset.ahead.terminate()  # what it has fetched is there
     wait_for_ahead(dataset)
     is_first = dataset._unique_rank_world.is_local_leader
     if not is_first or multiprocessing.current_process().daemon or not dataset.predownload:
@@ -41,7 +43,7 @@ def fetch_ahead(dataset: Any, workers: int) -> None:
 
 
 def wait_for_ahead(dataset: Any) -> None:
-    """Wait until it has ended; it does so soon when another epoch is to come than it was told."""
+    """Wait until it has ended."""
     ahead, dataset.ahead = dataset.ahead, None
     if ahead is not None:
         ahead.join()

@@ -58,9 +58,9 @@ class StreamingAttachment(Attachment):
         num_samples (int): Size ``N`` of the whole data set; sample ids are 0 to N - 1.
     """
 
-    def __init__(self, dataset: Any, workers: int | None = None) -> None:
+    def __init__(self, dataset: Any, workers: int = 0) -> None:
         self.dataset = dataset
-        self._workers = workers  # of each rank's loader, if that is known
+        self._workers = workers  # of each rank's loader
         self.num_samples = int(dataset.num_samples)
         self._store: SelectionStore = dataset.selection_store
 
@@ -71,6 +71,11 @@ class StreamingAttachment(Attachment):
     def egress(self) -> Egress:
         """See :meth:`Attachment.egress`."""
         return self.dataset.tally.total()
+
+    def fetch_ahead(self) -> None:
+        """See :meth:`Attachment.fetch_ahead`; where shards are read by ranges."""
+        if self.dataset.ranges is not None:
+            fetch_ahead(self.dataset, self._workers)
 
     def upcoming_epoch(self) -> int:
         """The streaming epoch that the next iteration runs, a pending resume included."""
@@ -118,8 +123,6 @@ class StreamingAttachment(Attachment):
         record = self._store.publish(to_mask(ids, self.num_samples), epoch)
         # The epoch that is running may still be read, by late workers or for a checkpoint.
         self._store.keep_only(range(upcoming - 1, sys.maxsize))
-        if self.dataset.ranges is not None and self._workers is not None and epoch == upcoming:
-            fetch_ahead(self.dataset, self._workers)
         return record
 
     def serve_always(self, ids: Ids | NDArray[np.bool_]) -> SelectionRecord:
@@ -334,7 +337,7 @@ def attach(
         loader.collate_fn = IdCollate(loader.collate_fn, dataset)
         loader.__class__ = beside(type(loader))
         dataset.recent_ids = deque(maxlen=loader.batch_size)  # type: ignore[attr-defined]
-    return StreamingAttachment(dataset, None if loader is None else loader.num_workers)
+    return StreamingAttachment(dataset, 0 if loader is None else loader.num_workers)
 
 
 def _make_selective(dataset: StreamingDataset) -> None:

@@ -150,6 +150,14 @@ class Attachment(ABC):
         """What is known of shards before they are read. Default: one, of one stream."""
         return Shards(np.zeros(1, np.int64), np.ones(1), np.array([self.num_samples]))
 
+    @abstractmethod
+    def fetch_ahead(self) -> None:
+        """Begin to fetch what the upcoming epoch serves first, while something else is done.
+
+        Called between two epochs, after :meth:`serve`, on every rank; as much is fetched as the
+        epoch's own workers would fetch ahead, and they do not wait for it.
+        """
+
     def has_remote(self) -> bool:
         """Whether anything can be fetched from elsewhere. Default: no."""
         return False

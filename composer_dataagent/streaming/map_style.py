@@ -115,6 +115,9 @@ class MapAttachment(Attachment):
             multiprocessing_context=loader.multiprocessing_context,
         )
 
+    def fetch_ahead(self) -> None:
+        """Nothing: what a sample takes is known to its dataset alone."""
+
     def raw_sample(self, sample_id: int) -> dict[str, Any]:
         """A sample as the user's dataset gives it, transforms included.
 

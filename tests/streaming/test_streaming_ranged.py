@@ -209,6 +209,7 @@ def test_the_next_epoch_is_fetched_before_it_begins(
     total = Egress()
     for epoch in range(2):
         attachment.serve(draw(100, epoch, 200))
+        attachment.fetch_ahead()
         wait_for_ahead(attachment.dataset)
         ahead = attachment.egress() - total
         assert_exactly_once([served_large(loader)], draw(100, epoch, 200))
@@ -225,7 +226,9 @@ def test_an_epoch_that_begins_does_not_wait_for_what_is_fetched_ahead(
     for epoch in range(8):
         ids = draw(100, epoch, 200)
         attachment.serve(ids[:50])
+        attachment.fetch_ahead()
         attachment.serve(ids)  # in place of it
+        attachment.fetch_ahead()
         assert_exactly_once([served_large(loader)], ids)
     wait_for_ahead(attachment.dataset)
     assert attachment.egress().bytes <= size_of(large, range(200)) + 182  # two whole ones
@@ -236,6 +239,7 @@ def test_what_is_fetched_ahead_puts_out_only_what_is_not_needed(large: str, tmp_
     for epoch in range(3):
         ids = draw(150, epoch, 200)
         attachment.serve(ids)
+        attachment.fetch_ahead()
         wait_for_ahead(attachment.dataset)
         assert attachment.dataset.cache_usage <= 1_300_000
         assert_exactly_once([served_large(loader)], ids)
