@@ -180,6 +180,11 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                 with self.ranges.wanting(shard_id, inside.tolist()):
                     self.prepare_shard(shard_id)
 
+        def is_complete(self, shard_id: int) -> bool:
+            """Whether a shard is there with all that is needed of it now."""
+            is_there = self._shard_states[shard_id] == _ShardState.LOCAL
+            return bool(is_there) and not lacks(self.shards[shard_id])
+
         def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
             shard = self.shards[shard_id]
             states = self._shard_states

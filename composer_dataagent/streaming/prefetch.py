@@ -52,7 +52,10 @@ def prepare_ahead(dataset: Any, it: _Iterator) -> None:
             if ranges is not None:
                 ranges.position = position / it.total
                 ranges.serve(int(part_of(it.yield_index, it.total)))
-            under_way.begin(position, dataset.prepare_shard, shard, False)
+            if ranges is not None and dataset.is_complete(shard):
+                dataset.prepare_shard(shard, False)  # takes no time worth a thread
+            else:
+                under_way.begin(position, dataset.prepare_shard, shard, False)
         _wait(partial(has_come, it.total), dataset, it)
 
 

@@ -158,6 +158,7 @@ def _rank(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS
     )
     per_shard = int(job.shards.counts.max())
+    of_shard = per_shard if job.mode == "shards" else job.ratio * per_shard  # are selected
     limit = None if job.cache is None else int(job.cache * job.shards.total)
     dataset = StreamingDataset(
         remote=remote,
@@ -165,7 +166,7 @@ def _rank(
         batch_size=BATCH,
         shuffle=True,
         # As small beside the data as they are beside data that one would stream.
-        shuffle_block_size=max(int(_BLOCK_SHARDS * per_shard * job.ratio), BATCH),
+        shuffle_block_size=max(int(_BLOCK_SHARDS * of_shard), BATCH),
         predownload=max(min(per_shard, 8 * BATCH), BATCH),
         cache_limit=limit,
     )
