@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from multiprocessing.synchronize import Event
 from typing import Any
 
 from streaming.base.world import World
@@ -30,36 +31,45 @@ def fetch_ahead(dataset: Any, workers: int) -> None:
         dataset (Any): A selective StreamingDataset whose shards are read by ranges.
         workers (int): Loader workers that each rank will have.
     """
-    if dataset.ahead is not None:
-        dataset.ahead.terminate()  # what it has fetched is there
-    wait_for_ahead(dataset)
+    _stop(dataset)
     is_first = dataset._unique_rank_world.is_local_leader
     if not is_first or multiprocessing.current_process().daemon or not dataset.predownload:
         return
     context = multiprocessing.get_context("fork")
-    arguments = dataset, workers, dataset.next_epoch
-    dataset.ahead = context.Process(target=_run, args=arguments, name=NAME, daemon=True)
-    dataset.ahead.start()
+    stop = context.Event()
+    arguments = dataset, workers, dataset.next_epoch, stop
+    process = context.Process(target=_run, args=arguments, name=NAME, daemon=True)
+    process.start()
+    dataset.ahead = process, stop
 
 
 def wait_for_ahead(dataset: Any) -> None:
-    """Wait until it has ended."""
-    ahead, dataset.ahead = dataset.ahead, None
-    if ahead is not None:
-        ahead.join()
+    """Wait until all is there that is fetched ahead."""
+    if dataset.ahead is not None:
+        process, _ = dataset.ahead
+        process.join()
+        dataset.ahead = None
 
 
-def _run(dataset: Any, workers: int, next_epoch: int) -> None:
+def _stop(dataset: Any) -> None:
+    """Let it finish the shard that it is at: the cache's books are kept by whoever fetches."""
+    if dataset.ahead is not None:
+        _, stop = dataset.ahead
+        stop.set()
+        wait_for_ahead(dataset)
+
+
+def _run(dataset: Any, workers: int, next_epoch: int, stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        _fetch(dataset, workers, next_epoch)
+        _fetch(dataset, workers, next_epoch, stop)
     except Exception as error:  # the epoch itself meets it again, and says so
         log.info("Nothing more is fetched ahead: %s", error)
     os._exit(0)  # nothing of the parent's is to be tidied up
 
 
-def _fetch(dataset: Any, workers: int, next_epoch: int) -> None:
+def _fetch(dataset: Any, workers: int, next_epoch: int, stop: Event) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     dataset.leave_parent()
@@ -84,7 +94,8 @@ def _fetch(dataset: Any, workers: int, next_epoch: int) -> None:
     for step in range(first):
         ids = order[step].reshape(-1)
         for shard_id in dataset.shards_of(ids[ids >= 0]).tolist():
-            if dataset.next_epoch != next_epoch or not parent.is_alive():
+            begun = dataset.next_epoch != next_epoch
+            if begun or stop.is_set() or not parent.is_alive():
                 return
             if shard_id not in been:
                 been.add(shard_id)

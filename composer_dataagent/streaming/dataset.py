@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from math import ceil
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from time import sleep
 from typing import Any
 
@@ -72,7 +73,7 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         tally: Tally
         needs: Needs
         ranges: Ranges | None = None  # None: shards are fetched whole
-        ahead: BaseProcess | None  # see fetch_ahead
+        ahead: tuple[BaseProcess, Event] | None  # see fetch_ahead
         served_before = 0  # samples of the trainer's epoch that earlier rounds of it served
         _record: SelectionRecord  # of the epoch that runs
         _dataagent_selective = True
@@ -190,7 +191,8 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             states = self._shard_states
             if states[shard_id] == _ShardState.LOCAL and lacks(shard):
                 with FileLock(self._cache_filelock_path):
-                    if states[shard_id] == _ShardState.LOCAL:
+                    # Another process may have been here first.
+                    if states[shard_id] == _ShardState.LOCAL and lacks(shard):
                         states[shard_id] = _ShardState.REMOTE
             while True:
                 try:

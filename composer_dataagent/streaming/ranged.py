@@ -208,9 +208,8 @@ class RangedMDSReader(FastMDSReader):
         held = self.ranges.tally.held()
         before = int(held[self.shard_id])
         missing = self.missing()
-        if not len(missing) and self.is_partial():
-            return 0
-        if self._by_ranges(missing) and not self._fetch(missing):
+        is_there = not len(missing) and self.is_partial()
+        if is_there or (self._by_ranges(missing) and not self._fetch(missing)):
             partial = self.partial()
             after = partial.bytes_on_disk() if partial is not None else 0
             held[self.shard_id] = after

@@ -184,11 +184,13 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             except Exception as error:
                 failure = error
             if unique.is_local_leader:
-                # The others wait for the plan: nobody downloads, so what is still "preparing" was
-                # left so by a process that was killed, and stock code would wait for it forever.
+                # What is still "preparing" may have been left so by a process that was killed, and
+                # stock code would wait for it forever.
                 left = np.flatnonzero(self._shard_states.numpy() == _ShardState.PREPARING)
                 for shard_id in left.tolist():
-                    self._give_up(shard_id)  # and a file that was not validated yet
+                    with self.presence.preparing(shard_id) as alone:
+                        if alone:
+                            self._give_up(shard_id)  # and a file that was not validated yet
                 if failure is None:
                     try:
                         plan = self._generate_work(parallel, epoch, sample_in_epoch)
