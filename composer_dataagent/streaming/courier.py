@@ -3,7 +3,8 @@
 """Where ranges are fetched: in loader workers, and for a process that may fork some, in a child.
 
 The threads of an object store's client do not survive a fork, and a fork that uses it waits for
-them forever. Loader workers have no children; any other process leaves it to a child of its own.
+them forever. Loader workers have no children; any other process leaves it to a child of its own,
+unless it has used such a client anyway.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import threading
 from multiprocessing.connection import Connection, wait
 
-from composer_dataagent.streaming.fetching import Order, Traffic, fetch
+from composer_dataagent.streaming.fetching import Order, Traffic, fetch, reads_itself
 
 
 def fetch_safely(order: Order) -> Traffic:
@@ -27,7 +28,7 @@ def fetch_safely(order: Order) -> Traffic:
     Returns:
         Traffic: What it took, and whether it was done.
     """
-    if multiprocessing.current_process().daemon:
+    if multiprocessing.current_process().daemon or reads_itself(os.getpid()):
         return fetch(order)
     return _Courier.of_this_process().fetch(order)
 

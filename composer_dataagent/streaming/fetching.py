@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +78,8 @@ class Traffic:
     failure: str = ""
 
 
+_PATIENCE = 6  # times the limit for an attempt
+_THREAD = "tokio-rt-worker"  # what the client calls its threads
 # The client itself tries again what a store refuses for a moment.
 _WORTH_ANOTHER_TRY = (EOFError, GenericError)
 _stores: dict[tuple[str, float], ObjectStore] = {}
@@ -96,15 +99,32 @@ def fetch(order: Order) -> Traffic:
     """
     global _used_in
     traffic = Traffic()
-    if _used_in not in (None, os.getpid()):
-        traffic.failure = "this process was forked from one that reads from object stores itself"
-        return traffic
+    if _used_in != os.getpid():
+        # Whoever forked this process may have used a client, by us or by itself.
+        forked = _used_in is not None or reads_itself(os.getppid())
+        if forked and not reads_itself(os.getpid()):
+            traffic.failure = "this process is a fork of one that reads from object stores itself"
+            return traffic
     _used_in = os.getpid()
     if isinstance(_try(order, traffic), _ChangedError):
         with contextlib.suppress(FileNotFoundError):
             os.remove(order.path)
         _try(order, traffic)
     return traffic
+
+
+def reads_itself(process_id: int) -> bool:
+    """Whether a process has used a client of ours, whose threads do not survive a fork.
+
+    Args:
+        process_id (int): Of this or another process.
+    """
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # it has ended
+        for comm in Path(f"/proc/{process_id}/task").glob("*/comm"):
+            with contextlib.suppress(OSError):  # the thread has
+                names.append(comm.read_text().strip())
+    return _THREAD in names
 
 
 def _try(order: Order, traffic: Traffic) -> Exception | None:
@@ -196,8 +216,12 @@ class _Client:
         async with self._turn:
             for _ in range(self.order.attempts - 1):
                 with contextlib.suppress(*_WORTH_ANOTHER_TRY):
-                    return await self._get(begin, end)
-            return await self._get(begin, end)
+                    return await self._in_time(begin, end)
+            return await self._in_time(begin, end)
+
+    async def _in_time(self, begin: int, end: int) -> memoryview:
+        # The client has a limit for each of its attempts; this is for one that never answers.
+        return await asyncio.wait_for(self._get(begin, end), _PATIENCE * self.order.timeout)
 
     async def _get(self, begin: int, end: int) -> memoryview:
         self.traffic.requests += 1

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pytest
 from epoch_runs import Epoch, Outcome, kill_a_worker, kill_this_run, run_epochs
 from hypothesis import given, settings
@@ -31,6 +32,7 @@ from mds_samples import (
     write_shards,
 )
 from object_store import Fault, ObjectStore
+from obstore.store import LocalStore
 from streaming import MDSWriter, Stream, StreamingDataLoader, StreamingDataset
 
 from composer_dataagent.streaming import attach, select
@@ -684,3 +686,27 @@ def test_an_object_that_is_replaced_is_not_mixed_with_the_old_one(
     assert_complete(second)
     # Header and half of it, the other half, and all of it anew.
     assert len(store.requests(SHARD)) > 2 * (1 + len(OF_SHARD) // 2)
+
+
+# ---------------------------------------------------------------------- forks
+
+
+def _read_and_train(large: str, folder: Path, workers: int) -> None:
+    """In a process of its own, which reads from an object store itself before it has workers."""
+    obstore.get(LocalStore(large), "index.json").bytes()
+    attachment, loader = make_large(large, folder, workers)
+    assert attachment.raw_sample(7)["x"] == content(7)
+    attachment.serve(range(0, 200, 2))
+    assert_exactly_once([served_large(loader)], range(0, 200, 2))
+
+
+@WORKERS
+def test_a_process_that_uses_such_a_client_itself(large: str, tmp_path: Path, workers: int) -> None:
+    """Its forks cannot, so they fetch whole shards; what they would wait for never comes."""
+    process = multiprocessing.get_context("fork").Process(
+        target=_read_and_train, args=(large, tmp_path, workers)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert bool(list(tmp_path.glob("*.mds"))) == (workers > 0)
