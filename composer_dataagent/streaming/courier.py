@@ -43,7 +43,7 @@ class _Courier:
     def of_this_process(cls) -> _Courier:
         with cls._starting:
             own = cls._own
-            if own is None or own.parent_id != os.getpid() or not own.process.is_alive():
+            if own is None or own.parent_id != os.getpid() or not own.is_there():
                 own = cls._own = cls()
             return own
 
@@ -56,6 +56,9 @@ class _Courier:
         self.process.start()
         theirs.close()
 
+    def is_there(self) -> bool:
+        return not self._pipe.closed and self.process.is_alive()
+
     def fetch(self, order: Order) -> Traffic:
         with self._turn:
             try:
@@ -63,6 +66,11 @@ class _Courier:
                 return self._pipe.recv()
             except (OSError, EOFError) as error:
                 return Traffic(failure=f"the process that fetches has ended: {error!r}")
+            except BaseException:
+                # Its answer would be taken for that of the next order.
+                self.process.kill()
+                self._pipe.close()
+                raise
 
 
 def _serve(pipe: Connection, parents: Connection) -> None:

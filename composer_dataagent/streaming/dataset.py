@@ -167,9 +167,12 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 
         def stored_columns(self, sample_id: int) -> dict[str, Any]:
             """The stored columns of a sample, whatever the user's class makes of them."""
-            self.hold(np.array([sample_id]))
-            self.validate_shard_of(sample_id)
-            return StreamingDataset.get_item(self, sample_id)
+            if self.ranges is None:
+                self.validate_shard_of(sample_id)
+                return StreamingDataset.get_item(self, sample_id)
+            shard_id, at = self.spanner[sample_id]
+            with self.ranges.wanting(shard_id, [at]):
+                return StreamingDataset.get_item(self, sample_id)
 
         def hold(self, sample_ids: NDArray[np.int64]) -> None:
             """Fetch samples that are about to be read, shard by shard instead of one by one."""

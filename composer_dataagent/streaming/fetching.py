@@ -78,11 +78,13 @@ class Traffic:
     failure: str = ""
 
 
+_MOST_AT_ONCE = 1 << 24  # bytes of a request: it has a time limit, and what comes is in memory
 _PATIENCE = 6  # times the limit for an attempt
 _THREAD = "tokio-rt-worker"  # what the client calls its threads
 # The client itself tries again what a store refuses for a moment.
 _WORTH_ANOTHER_TRY = (EOFError, GenericError)
 _stores: dict[tuple[str, float], ObjectStore] = {}
+_BORN = os.getpid()  # of what imported this, which forks of it do not do again
 _used_in: int | None = None  # the process that has used one
 
 
@@ -101,8 +103,9 @@ def fetch(order: Order) -> Traffic:
     traffic = Traffic()
     if _used_in != os.getpid():
         # Whoever forked this process may have used a client, by us or by itself.
-        forked = _used_in is not None or reads_itself(os.getppid())
-        if forked and not reads_itself(os.getpid()):
+        forked = os.getpid() != _BORN
+        unusable = _used_in is not None or (forked and reads_itself(os.getppid()))
+        if unusable and not reads_itself(os.getpid()):
             traffic.failure = "this process is a fork of one that reads from object stores itself"
             return traffic
     _used_in = os.getpid()
@@ -175,9 +178,9 @@ async def _fill(
     tasks = client.get_all(samples, offsets) if ahead is None else ahead
     there: list[NDArray[np.int64]] = []
     try:
-        for task in tasks:
+        for task in list(tasks):
             data = await task
-            begin, end = tasks[task]
+            begin, end = tasks.pop(task)  # with it goes what came
             if not partial.is_of(client.version):
                 raise _ChangedError(f"{client.order.key} was replaced by another object")
             first, last = np.searchsorted(offsets[samples], (begin, end))
@@ -208,7 +211,7 @@ class _Client:
     def get_all(
         self, samples: NDArray[np.int64], offsets: NDArray[np.int64]
     ) -> dict[asyncio.Task[Any], tuple[int, int]]:
-        spans = coalesce(samples, offsets, self.order.gap)
+        spans = coalesce(samples, offsets, self.order.gap, _MOST_AT_ONCE)
         return {asyncio.create_task(self.get(*span)): span for span in spans}
 
     async def get(self, begin: int, end: int) -> memoryview:

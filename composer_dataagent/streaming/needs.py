@@ -50,6 +50,8 @@ class Needs:
         ends = self._ends
         last = np.zeros(len(ends), np.uint16)
         when = np.zeros(int(ends[-1]) if by_sample else 0, np.uint16)
+        # By sample, not by batch: workers tell by samples how far they are.
+        plan = plan.reshape(*plan.shape[:2], -1, 1)
         ranks, workers, steps, batch = plan.shape
         by_step = plan.transpose(2, 0, 1, 3)
         at_once = max(_AT_ONCE // max(ranks * workers * batch, 1), 1)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from composer_dataagent.streaming.spans import coalesce, header_size, offsets_of
 
 _DIGEST = hashlib.sha256().digest_size
+_MOST_AT_ONCE = 1 << 24  # bytes that are copied at once
 _BLOCK = 512  # of st_blocks, whatever the file system's own are
 
 
@@ -106,7 +107,7 @@ class PartialShard:
         with open(beside, "wb") as file:
             file.truncate(file_size(self.samples, self.size))
             file.write(os.pread(self.descriptor, header_size(self.samples), 0))
-            for begin, end in coalesce(samples, self.offsets(), 0):
+            for begin, end in coalesce(samples, self.offsets(), 0, _MOST_AT_ONCE):
                 file.seek(begin)
                 file.write(os.pread(self.descriptor, end - begin, begin))
             file.seek(self.size)

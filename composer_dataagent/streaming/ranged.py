@@ -33,7 +33,7 @@ from composer_dataagent.streaming.courier import fetch_safely
 from composer_dataagent.streaming.fetching import Order, open_partial
 from composer_dataagent.streaming.needs import Needs
 from composer_dataagent.streaming.partial import PartialShard
-from composer_dataagent.streaming.reading import FastMDSReader, OpenMDSReader
+from composer_dataagent.streaming.reading import DamagedShardError, FastMDSReader, OpenMDSReader
 from composer_dataagent.streaming.remotes import can_read_ranges
 from composer_dataagent.streaming.repairs import named_after
 from composer_dataagent.streaming.shards import can_be_fetched
@@ -135,7 +135,12 @@ class RangedMDSReader(FastMDSReader):
         if isinstance(file, PartialShard) and not file.has(idx):
             self._close()  # another file may have come to its place
             raise NotHeldError(f"{self.partial_path} does not hold sample {idx}")
-        return self._read(file, idx)
+        try:
+            return self._read(file, idx)
+        except DamagedShardError:
+            if isinstance(file, PartialShard):
+                self._forget_partial()
+            raise
 
     def _open(self) -> Any:
         partial = self.partial()
@@ -233,20 +238,25 @@ class RangedMDSReader(FastMDSReader):
     def _spans(self, missing: NDArray[np.int64]) -> tuple[int, Spans]:
         """Bytes of the header, if it is not there, and what else to read, as far as is known."""
         partial = self.partial()
-        if partial is None:  # where they are is not known yet: as if all had one size
-            header = header_size(self.samples)
+        header, offsets = header_size(self.samples), None
+        if partial is not None:
+            try:
+                header, offsets = 0, partial.offsets()
+            except ValueError:  # it is damaged
+                self._forget_partial()
+        if offsets is None:  # where they are is not known yet: as if all had one size
             offsets = np.linspace(header, self.raw_data.bytes, self.samples + 1).astype(np.int64)
-        else:
-            header, offsets = 0, partial.offsets()
         return header, coalesce(missing, offsets, self.ranges.costs.gap)
 
     def _fetch(self, missing: NDArray[np.int64]) -> str:
         """Why it failed; empty if it did not."""
         stream, costs = self.stream, self.ranges.costs
+        remote = os.path.join(stream.remote or "", stream.split or "")
         order = Order(
-            remote=os.path.join(stream.remote or "", stream.split or ""),
+            # Another process may fetch, from where this one was when that was started.
+            remote=remote if "://" in remote else os.path.abspath(remote),
             key=self.raw_data.basename,
-            path=self.partial_path,
+            path=os.path.abspath(self.partial_path),
             samples=self.samples,
             size=self.raw_data.bytes,
             column_sizes=tuple(self.column_sizes),
@@ -262,11 +272,20 @@ class RangedMDSReader(FastMDSReader):
             log.warning("%s is fetched whole: %s", self.raw_data.basename, traffic.failure)
         return traffic.failure
 
+    def prefer_whole(self) -> None:
+        """Remove the part, if the shard has come whole since: by a run without ranges, perhaps."""
+        if self._is_whole():
+            self._remove_partial()
+
     def _remove_partial(self) -> None:
+        self._forget_partial()
+        self.ranges.tally.held()[self.shard_id] = 0
+
+    def _forget_partial(self) -> None:
+        """Remove the file, which the cache counts until the shard is evicted or fetched again."""
         self._close()
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.partial_path)
-        self.ranges.tally.held()[self.shard_id] = 0
 
     # ------------------------------------------------------------------ what streaming asks
 
@@ -278,7 +297,8 @@ class RangedMDSReader(FastMDSReader):
         missing = self.missing()
         size = super().get_max_size()
         if self._by_ranges(missing):
-            _, spans = self._spans(missing)
+            header, spans = self._spans(missing)
+            spans = [(0, header), *spans]
             blocks = sum(-(-end // BLOCK) - begin // BLOCK for begin, end in spans)
             size = (blocks + 4) * BLOCK  # for header and what is held
         reserved = self.ranges.tally.reserved()
@@ -478,7 +498,7 @@ def read_by_ranges(dataset: Any, costs: Costs) -> None:
 def _adopt(dataset: Any) -> None:
     """Count what an earlier run of this machine left, and remove what cannot be used."""
     ranged = [shard for shard in dataset.shards if isinstance(shard, RangedMDSReader)]
-    parts = {shard.partial_path for shard in ranged}
+    parts = {str(Path(shard.partial_path)) for shard in ranged}
     for folder in {Path(shard.dirname, shard.split) for shard in ranged}:
         for left in folder.glob(f"{_FOLDER}{_host()}-*"):
             if left.name != _folder_name():
@@ -489,6 +509,7 @@ def _adopt(dataset: Any) -> None:
     held = dataset.tally.held()
     with FileLock(dataset._cache_filelock_path):
         for shard in ranged:
+            shard.prefer_whole()
             partial = shard.partial()
             if partial is not None and not held[shard.shard_id]:
                 held[shard.shard_id] = partial.bytes_on_disk()

@@ -47,13 +47,17 @@ def offsets_of(header: bytes, samples: int, size: int) -> NDArray[np.int64]:
     return offsets
 
 
-def coalesce(samples: NDArray[np.int64], offsets: NDArray[np.int64], gap: int) -> Spans:
+def coalesce(
+    samples: NDArray[np.int64], offsets: NDArray[np.int64], gap: int, most: int | None = None
+) -> Spans:
     """The ranges to read for some samples of a shard.
 
     Args:
         samples (NDArray[np.int64]): ``[K]`` sorted numbers of samples within the shard.
         offsets (NDArray[np.int64]): See :func:`offsets_of`.
         gap (int): Two samples with at most so many bytes between them are read at once.
+        most (int | None): A range ends with the sample that makes it so long. Default: however
+            long it is.
 
     Returns:
         Spans: Begin and end of each range, in bytes; sorted, apart, each of at least one sample.
@@ -61,6 +65,11 @@ def coalesce(samples: NDArray[np.int64], offsets: NDArray[np.int64], gap: int) -
     if not len(samples):
         return []
     begin, end = offsets[samples], offsets[samples + 1]
-    first = np.flatnonzero(np.concatenate([[True], begin[1:] - end[:-1] > gap]))
+    is_first = np.concatenate([[True], begin[1:] - end[:-1] > gap])
+    if most is not None:
+        stretch = np.cumsum(is_first)
+        start = begin[np.flatnonzero(is_first)][stretch - 1]
+        is_first[1:] |= (begin[1:] - start[1:]) // most > (begin[:-1] - start[:-1]) // most
+    first = np.flatnonzero(is_first)
     last = np.append(first[1:], len(samples)) - 1
     return list(zip(begin[first].tolist(), end[last].tolist(), strict=True))

@@ -394,6 +394,33 @@ def test_what_a_run_leaves_the_next_one_uses(large: str, tmp_path: Path, workers
         assert attachment.dataset.cache_usage - index_size(tmp_path) == on_disk(tmp_path)
 
 
+def test_runs_with_and_without_ranges_take_turns(large: str, tmp_path: Path) -> None:
+    for run in range(4):
+        if run % 2 == 0:
+            attachment, loader = make_large(large, tmp_path)
+            ids = draw(100, run, 200)
+            attachment.serve(ids)
+            assert_exactly_once([served_large(loader)], ids)
+            assert attachment.dataset.cache_usage - index_size(tmp_path) == on_disk_counted(
+                tmp_path
+            )
+        else:
+            made = StreamingDataset(remote=large, local=str(tmp_path), batch_size=4)
+            select(made, range(100 * (run // 2), 100 * (run // 2) + 100))
+            assert len([made[i] for i in range(100)]) == 100
+
+
+def test_a_cache_by_a_relative_path(
+    large: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for run in range(2):
+        attachment, loader = make_large(large, "./cache//a")  # type: ignore[arg-type]
+        attachment.serve(range(0, 200, 2))
+        served_large(loader)
+        assert (attachment.egress().bytes == 0) == (run > 0)
+
+
 def test_parts_of_another_boot_are_not_believed(large: str, tmp_path: Path) -> None:
     attachment, loader = make_large(large, tmp_path)
     ids = range(0, 100, 2)
@@ -433,10 +460,16 @@ def test_whole_shards_of_the_cache_are_used(large: str, tmp_path: Path, workers:
     assert attachment.egress().bytes == 0
 
 
+def overwrite_header(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"\xff" * 60)
+
+
 DAMAGES = {
     "deleted": os.remove,
     "emptied": lambda path: os.truncate(path, 0),
     "cut": lambda path: os.truncate(path, 5_000),
+    "overwritten": overwrite_header,
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"more"),
 }
 
@@ -485,7 +518,7 @@ def test_two_ranks(
     store: ObjectStore, remotes: dict[str, str], tmp_path: Path, workers: int, limited: bool
 ) -> None:
     epochs = [draw(60, epoch).tolist() for epoch in range(3)]
-    limit = {"cache_limit": 60_000} if limited else {}
+    limit = {"cache_limit": 90_000} if limited else {}
     outcomes = run_epochs(
         *map(Epoch, epochs),
         dataset={"remote": remotes["plain"], "local": str(tmp_path / "local"), **limit},
