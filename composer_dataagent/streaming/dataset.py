@@ -92,6 +92,8 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         def publish_needs(self, needs: Needs, plan: NDArray) -> None:
             """Say what an epoch needs on this node."""
             by_sample = self.ranges is not None
+            if not by_sample and self.cache_limit is None:
+                plan = plan[:, :, :0]  # nobody asks: nothing is put out, and shards come whole
             limit = np.inf if self.cache_limit is None else _AHEAD * float(self.cache_limit)
             raw = np.array([shard.get_raw_size() for shard in self.shards], np.float64)
             sizes = raw / np.maximum(self.samples_per_shard, 1) + BLOCK

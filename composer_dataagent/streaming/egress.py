@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from composer_dataagent.streaming.costs import REQUESTS_OF_SHARD, Costs
+from composer_dataagent.streaming.spans import header_size
 
 # Samples that are looked at together: what is made of them stays in the processor's cache.
 _AT_ONCE = 1 << 17
@@ -46,8 +47,8 @@ class ShardSizes:
 
     @property
     def headers(self) -> NDArray[np.int64]:
-        """``[S]`` bytes that tell where samples begin, see ``spans.header_size``."""
-        return 4 * (self.samples + 2)
+        """``[S]`` bytes that tell where samples begin."""
+        return header_size(self.samples)
 
     @property
     def bodies(self) -> NDArray[np.int64]:

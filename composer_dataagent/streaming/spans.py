@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 Spans = list[tuple[int, int]]
 
 
-def header_size(samples: int) -> int:
-    """Bytes of an MDS shard that say where its samples are.
+Samples = TypeVar("Samples", int, NDArray[np.int64])
+
+
+def header_size(samples: Samples) -> Samples:
+    """Bytes of an MDS shard, or of each of some, that say where its samples are.
 
     That is the number of samples and, for each of them and for the end of the last, where it
     begins: uint32 each (``streaming/base/format/mds/writer.py``, ``encode_joint_shard``).
