@@ -64,7 +64,7 @@ def _open_s3(remote: str, timeout: float) -> ObjectStore:
 
     url = urlparse(remote)
     session = Session()
-    more: dict[str, Any] = {"region": session.region_name or "us-east-1"}
+    more: dict[str, Any] = {"region": _region_of(url.netloc, session, timeout)}
     if session.get_credentials() is None:
         more["skip_signature"] = True
     else:
@@ -75,6 +75,26 @@ def _open_s3(remote: str, timeout: float) -> ObjectStore:
     if url.netloc in map(str.strip, payers):
         more["request_payer"] = True
     return _s3_store(url.netloc, url.path, timeout, more)
+
+
+def _region_of(bucket: str, session: Any, timeout: float) -> str:
+    """Where a bucket is: other than streaming's client, ours is not sent on to another region."""
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    region = session.region_name or "us-east-1"
+    if os.environ.get("S3_ENDPOINT_URL"):
+        return region
+    unsigned = {} if session.get_credentials() else {"signature_version": UNSIGNED}
+    config = Config(connect_timeout=timeout, read_timeout=timeout, **unsigned)
+    try:
+        answer = session.client("s3", region_name=region, config=config).head_bucket(Bucket=bucket)
+    except ClientError as error:  # it may not be asked, but says where it is
+        answer = error.response
+    except BotoCoreError:
+        return region
+    return answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
 
 
 def _open_gcs(remote: str, timeout: float) -> ObjectStore:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import boto3
 import pytest
+from object_store import ObjectStore
 
 from composer_dataagent.streaming.remotes import can_read_ranges, open_store
 
@@ -39,6 +41,30 @@ def test_s3_as_streaming_sets_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config["region"] == "eu-central-9"
     assert str(config["request_payer"]).lower() == "true"
     assert str(config["skip_signature"]).lower() == "true"  # no credentials: a public bucket
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_buckets_of_other_regions(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, signed: bool
+) -> None:
+    settings = store.environment
+    endpoint = settings.pop("S3_ENDPOINT_URL")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    region = "eu-central-1"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{store.backend_port}")
+    client.create_bucket(
+        Bucket=f"far-{signed}".lower(), CreateBucketConfiguration={"LocationConstraint": region}
+    )
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    if not signed:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    opened: Any = open_store(f"s3://far-{signed}/a".lower(), 7.0)
+    config = {str(name): value for name, value in opened.config.items()}
+    assert config["region"] == region
 
 
 def test_gcs_by_its_keys_for_s3(monkeypatch: pytest.MonkeyPatch) -> None:
