@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import multiprocessing
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,8 @@ from composer_dataagent.streaming.errors import RankEndedError, RankMissingError
 
 _LOOK_EVERY = 0.5  # seconds
 _WRITTEN = b"1"
+_NAME = "_presence_"
+_OWN = re.compile(rf"{_NAME}\d+_\d+$")
 
 
 class Presence:
@@ -114,6 +118,31 @@ class Presence:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Presence:
         return self
+
+
+def presence_path(folder: str, prefix: str, memory: os.stat_result) -> str:
+    """Where a run of a node keeps its :class:`Presence`.
+
+    Args:
+        folder (str): Of temporary files.
+        prefix (str): Streaming's, which comes again in later runs.
+        memory (os.stat_result): Of a shared memory that all ranks have open.
+    """
+    return os.path.join(folder, f"{prefix}{_NAME}{memory.st_ino}_{memory.st_ctime_ns}")
+
+
+def remove_abandoned(folder: str) -> None:
+    """Remove what is left of runs whose first rank was killed, with all that is named after it."""
+    for path in glob.glob(os.path.join(glob.escape(folder), f"*{_NAME}*")):
+        if not _OWN.search(path):
+            continue
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_uid != os.getuid():
+                continue
+            file = _LockedFile.of_this_process(path)
+            if file.read(0, 1) == _WRITTEN and file.is_free(0):
+                for left in glob.glob(f"{glob.escape(path)}*"):
+                    os.remove(left)
 
 
 class _LockedFile:

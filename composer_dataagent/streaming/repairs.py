@@ -17,6 +17,7 @@ overridden here, and can go when upstream has mended it; each override says whic
 - ``_prepare_thread`` that failed is waited for by the next iteration, forever.
 - ``_ready_thread`` asks for a shard once and then waits forever; both threads ask for the shard of
   each sample.
+- ``_evict_shard`` fails once the process that fetched a shard was killed before it counted it.
 - ``prepare_shard`` leaves a shard that failed "preparing", and a file whose hash is wrong in place;
   it serves a file that was cut off as far as it goes, and one of a wrong hash that it finds in the
   cache; and it takes a file lock for each sample, also of shards that are there.
@@ -54,7 +55,13 @@ from streaming.base.world import World
 from composer_dataagent.streaming.errors import ShardError, ShortEpochError, in_words
 from composer_dataagent.streaming.folders import remove_file
 from composer_dataagent.streaming.prefetch import follow, prepare_ahead
-from composer_dataagent.streaming.presence import Presence, WatchfulBarrier, watchful
+from composer_dataagent.streaming.presence import (
+    Presence,
+    WatchfulBarrier,
+    presence_path,
+    remove_abandoned,
+    watchful,
+)
 from composer_dataagent.streaming.shards import (
     can_be_fetched,
     damage_of,
@@ -273,8 +280,10 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
             world = self._unique_rank_world
             # All ranks have the same shared memory open. Its own name comes again in later runs.
             memory = os.fstat(self._locals_shm.shm._fd)  # type: ignore[attr-defined]
-            name = f"presence_{memory.st_ino}_{memory.st_ctime_ns}"
-            path = os.path.join(self._filelock_root, _get_path(self._shm_prefix_int, name))
+            prefix = f"{self._shm_prefix_int:06}"
+            path = presence_path(self._filelock_root, prefix, memory)
+            if world.is_local_leader:
+                remove_abandoned(self._filelock_root)
             self.presence = Presence(path, world.ranks_per_node)
             self.presence.arrive(world.rank_of_node)
             there = np.flatnonzero(self._shard_states.numpy() == _ShardState.LOCAL)
@@ -486,11 +495,19 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
                 if damage_of(shard, stream) is None and self._damage_inside(shard_id) is None:
                     return
                 # What was counted when it came, whatever is left of it now.
-                counted = shard.get_persistent_size(stream.safe_keep_zip)
+                self._forget(shard_id, shard.get_persistent_size(stream.safe_keep_zip))
                 shard.evict()
-                self.cache_usage = max(0, self.cache_usage - counted)
-                self._shard_access_times[shard_id] = NEVER
-                self._shard_states[shard_id] = _ShardState.REMOTE
+
+        def _evict_shard(self, shard_id: int) -> None:
+            # Stock code fails where the cache counts less than it gives back, which is so when a
+            # process was killed that had fetched a shard and not yet counted it.
+            self._forget(shard_id, self.shards[shard_id].evict())
+
+        def _forget(self, shard_id: int, counted: int) -> None:
+            """Let others fetch a shard that is not there any more, and have its room."""
+            self._shard_access_times[shard_id] = NEVER
+            self._shard_states[shard_id] = _ShardState.REMOTE
+            self.cache_usage = max(0, self.cache_usage - counted)
 
         def _give_up(self, shard_id: int) -> None:
             """Let others try a shard that this process failed to prepare."""

@@ -76,6 +76,22 @@ def test_the_folder_of_a_killed_process_goes_when_the_next_is_made(
     assert len(list(folders.glob("composer_dataagent_*"))) == 2
 
 
+def test_the_books_of_a_killed_run_go_when_the_next_begins(shards: str, folders: Path) -> None:
+    def books() -> set[str]:
+        return {path.name for path in folders.glob("*_presence_*")}
+
+    mine = make_dataset(shards)
+    select(mine, [1, 2, 3])
+    kept = books()
+    other = make_dataset(shards)
+    killed_after(lambda: select(other, [4, 5, 6]))
+    left = books() - kept
+    assert len(left) == len(kept) > 1
+    next_one = make_dataset(shards)
+    select(next_one, [7])
+    assert not left & books() and kept < books()
+
+
 def test_a_process_that_has_the_id_of_a_killed_one(folders: Path) -> None:
     renamed(make_folder(), 4, "1")  # this process was not the first that the machine started
     kept = Path(make_folder())
