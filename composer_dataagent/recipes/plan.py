@@ -300,16 +300,14 @@ def _zipped(sizes: ShardSizes) -> NDArray[np.int64]:
 
 def _figures(run: PlannedRun, by_epoch: NDArray[np.int64]) -> dict[str, Any]:
     size, requests = by_epoch.sum(0).tolist()
-    costs = run.costs
-    waiting = size / costs.bandwidth + requests * costs.latency / costs.concurrency
     later = by_epoch[1:, 0]
     return {
         "first_epoch_bytes": int(by_epoch[0, 0]),
         "later_epoch_bytes": float(later.mean()) if len(later) else None,
         "bytes": size,
         "requests": requests,
-        "dollars": requests * costs.per_request + size * costs.per_byte,
-        "seconds": waiting / (run.nodes * run.workers),
+        "dollars": run.costs.charged(requests, size),
+        "seconds": run.costs.seconds(requests, size) / (run.nodes * run.workers),
     }
 
 

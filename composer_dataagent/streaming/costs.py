@@ -31,7 +31,7 @@ class Costs:
         bandwidth (float): Bytes per second that one loader worker gets; > 0. Likewise. Default:
             ``100e6``.
         concurrency (int): Requests that one loader worker has under way at once; >= 1. Default:
-            ``16``.
+            ``64``.
 
     Raises:
         ValueError: A number is out of its range; the message names it.
@@ -42,7 +42,7 @@ class Costs:
     dollars_per_hour: float = 0.0
     latency: float = 0.02
     bandwidth: float = 100e6
-    concurrency: int = 16
+    concurrency: int = 64
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -81,23 +81,26 @@ class Costs:
         defaults = asdict(Costs())
         return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
-    def charged(self, requests: int, size: int) -> float:
+    def charged(self, requests: float, size: float) -> float:
         """Dollars that the store asks for requests and the bytes that they brought.
 
         What it costs to wait for them is not among it: whether training waited is not known.
         """
         return self.dollars_per_million_requests * requests / 1e6 + self.dollars_per_gb * size / 1e9
 
+    def seconds(self, requests: float, size: float) -> float:
+        """How long one loader worker needs for requests and the bytes that they bring."""
+        return requests * self.latency / self.concurrency + size / self.bandwidth
+
     @property
     def per_request(self) -> float:
-        """Dollars of a request, without its bytes."""
-        waiting = self.dollars_per_hour / 3600 * self.latency / self.concurrency
-        return self.dollars_per_million_requests / 1e6 + waiting
+        """Dollars of a request, without its bytes, but with the time that it takes."""
+        return self.charged(1, 0) + self.dollars_per_hour / 3600 * self.seconds(1, 0)
 
     @property
     def per_byte(self) -> float:
-        """Dollars of a byte."""
-        return self.dollars_per_gb / 1e9 + self.dollars_per_hour / 3600 / self.bandwidth
+        """Dollars of a byte, with the time that it takes."""
+        return self.charged(0, 1) + self.dollars_per_hour / 3600 * self.seconds(0, 1)
 
     @property
     def gap(self) -> int:
