@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from composer_dataagent import collectives
 from composer_dataagent.streaming.ahead import fetch_ahead
 from composer_dataagent.streaming.attachment import Attachment, Ids, Shards, epoch_number, to_mask
+from composer_dataagent.streaming.by_ranges import read_by_ranges
 from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.dataset import is_selective, names_in_the_way, selective
 from composer_dataagent.streaming.folders import make_folder, remove_file, remove_folder
@@ -35,10 +36,10 @@ from composer_dataagent.streaming.loader import (
     refuse_workers_that_know_nothing,
 )
 from composer_dataagent.streaming.map_style import attach_map_style, is_map_style
+from composer_dataagent.streaming.metered import meter
 from composer_dataagent.streaming.needs import Needs
 from composer_dataagent.streaming.outside import read_batches
 from composer_dataagent.streaming.planning import BATCHING_METHODS
-from composer_dataagent.streaming.ranged import meter, read_by_ranges
 from composer_dataagent.streaming.reading import speed_up
 from composer_dataagent.streaming.rounds import batches_of
 from composer_dataagent.streaming.shards import can_be_fetched

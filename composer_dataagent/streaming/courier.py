@@ -82,3 +82,4 @@ def _serve(pipe: Connection, parents: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         while pipe in wait([pipe, parent.sentinel]):
             pipe.send(fetch(pipe.recv()))
+    os._exit(0)  # nothing of the parent's is to be tidied up

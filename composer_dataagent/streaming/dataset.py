@@ -12,7 +12,7 @@ from hashlib import sha256
 from math import ceil
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
-from time import sleep
+from time import sleep, time_ns
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from streaming import StreamingDataset
 from streaming.base.constant import EPOCH_DATA, EPOCH_SHAPE, TICK
-from streaming.base.dataset import _Iterator, _ShardState
+from streaming.base.dataset import NEVER, _Iterator, _ShardState
 from streaming.base.shared import SharedMemory
 from streaming.base.shared.prefix import _get_path
 from streaming.base.world import World
@@ -46,6 +46,9 @@ EPOCH_SELECTION = "epoch_selection"
 _AHEAD = 0.35
 # Shards of which it is asked whether some samples can go, before a whole one does.
 _LOOKED_AT = 32
+# Nanoseconds that a shard stays after it came or was read, if the epoch needs it: or processes that
+# have little room for each would put out one another's before anybody has read them.
+_AT_LEAST = 100_000_000
 # In a state, in place of a selection that is still to be made.
 _NOTHING = {"size": -1, "digest": ""}
 
@@ -201,11 +204,23 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                         states[shard_id] = _ShardState.REMOTE
             while True:
                 try:
-                    return super().prepare_shard(shard_id, blocking)
+                    super().prepare_shard(shard_id, blocking)
+                    # Another process that was waited for may have found no room for it.
+                    if not blocking or states[shard_id] == _ShardState.LOCAL:
+                        return
                 except ShardError as error:
                     if not isinstance(error.__cause__, NoRoomYetError):
                         raise
                 sleep(TICK)
+
+        def _try_to_prepare(self, shard_id: int) -> tuple[Exception | None, bool]:
+            try:
+                cause, is_worth_it = super()._try_to_prepare(shard_id)
+            finally:
+                # Not before the cache counts what has come.
+                self.tally.reserved()[shard_id] = 0
+            # For room is waited in prepare_shard, as long as it takes.
+            return cause, is_worth_it and not isinstance(cause, NoRoomYetError)
 
         def _evict_coldest_shard(self) -> None:
             # Stock code evicts what was used longest ago, though it be needed next, and keeps what
@@ -224,6 +239,7 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                 raise NoRoomError("the cache is full of what the epoch needs")
             last_used = self._shard_access_times.numpy()[candidates]
             candidates = candidates[np.lexsort((last_used, is_needed))]
+            coldest = int(candidates[0])
             if is_needed.all():
                 for shard_id in candidates[:_LOOKED_AT].tolist():
                     if not has_served(self.shards[shard_id]):
@@ -232,7 +248,9 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                     self.cache_usage -= freed
                     if freed > 0:  # or it would be asked for ever
                         return None
-            self._evict_shard(int(candidates[0]))
+                if time_ns() - _AT_LEAST < self._shard_access_times[coldest] < NEVER:
+                    raise NoRoomYetError("all shards came or were read at this moment")
+            self._evict_shard(coldest)
 
         # ------------------------------------------------------------------ stopping and going on
 

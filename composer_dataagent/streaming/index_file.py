@@ -14,15 +14,11 @@ from typing import Any
 
 import numpy as np
 from streaming.base.format import get_index_basename, reader_from_json
-from streaming.base.format.mds.reader import MDSReader
 from streaming.base.storage import CloudDownloader
 
 from composer_dataagent.streaming.egress import ShardSizes
 from composer_dataagent.streaming.index_check import check_shards
-from composer_dataagent.streaming.remotes import can_read_ranges
-
-# Where samples begin is written in 4 bytes.
-_MOST_BYTES = 1 << 32
+from composer_dataagent.streaming.shards import why_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +102,7 @@ def _described(where: str, shards: Sequence[Any], validate_hash: str | None) -> 
     def column(values: list[int]) -> Any:
         return np.array(values, np.int64)
 
-    reasons = [_why_whole(where, shard, validate_hash) for shard in shards]
+    reasons = [why_whole(shard, where, validate_hash) for shard in shards]
     stored = [sum((zipped or raw).bytes for raw, zipped in shard.file_pairs) for shard in shards]
     sizes = ShardSizes(
         samples=column([shard.samples for shard in shards]),
@@ -120,18 +116,3 @@ def _described(where: str, shards: Sequence[Any], validate_hash: str | None) -> 
         if reason is not None:
             whole[reason] = whole.get(reason, 0) + size
     return IndexFile(where, sizes, whole)
-
-
-def _why_whole(where: str, shard: Any, validate_hash: str | None) -> str | None:
-    """What keeps a shard from being read by ranges, if anything does: a clause."""
-    if not can_read_ranges(where):
-        return "kept where no ranges can be read"
-    if not isinstance(shard, MDSReader):
-        return "not of the MDS format"
-    if shard.compression:
-        return "compressed"
-    if validate_hash:
-        return "checked by validate_hash, which needs all of a shard"
-    if shard.raw_data.bytes >= _MOST_BYTES:
-        return "larger than an MDS shard can be"
-    return None

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 # An epoch is cut into so many parts; 0 is never.
 PARTS = np.iinfo(np.uint16).max
 _AT_ONCE = 1 << 20  # samples
+# Where there is room for a part of an epoch only, more of it is asked for so often, not with each
+# sample: in fewer requests, and what is there need not be looked at for each.
+_STRIDES = 4
 
 
 class Needs:
@@ -94,10 +98,9 @@ class Needs:
         stop = int(self._ends[shard_id])
         if self.serial == 0:
             return np.zeros(stop - start, bool)
-        horizon, _, when = self._all()
+        _, _, when = self._all()
         parts = when[start:stop]
-        until = PARTS if horizon >= 1 else part_of(position + horizon, 1)
-        return (parts >= max(done, 1)) & (parts <= until)
+        return (parts >= max(done, 1)) & (parts <= self.until(position))
 
     def horizon(self) -> float:
         """The share of the epoch that there is room for ahead of where it is; at most 1."""
@@ -108,7 +111,10 @@ class Needs:
         if self.serial == 0:
             return 0
         horizon, _, _ = self._all()
-        return PARTS if horizon >= 1 else int(part_of(position + horizon, 1))
+        if horizon >= 1:
+            return PARTS
+        stride = horizon / _STRIDES
+        return int(part_of(stride * floor(position / stride) + horizon, 1))
 
     def last(self) -> NDArray[np.uint16]:
         """``[S]`` the part of the epoch, see :func:`part_of`, that needs a shard last; 0: none."""

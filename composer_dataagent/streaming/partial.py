@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from collections.abc import Iterable
 
 import numpy as np
@@ -57,7 +58,7 @@ class PartialShard:
             version (str): What tells the object from one that takes its place, as its ETag.
         """
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        beside = f"{path}.{os.getpid()}"
+        beside = _beside(path)
         with open(beside, "wb") as file:
             file.truncate(file_size(samples, size))
             file.write(header)
@@ -103,7 +104,7 @@ class PartialShard:
             path (str): Where.
             samples (NDArray[np.int64]): Sorted numbers of samples that are held.
         """
-        beside = f"{path}.{os.getpid()}"
+        beside = _beside(path)
         with open(beside, "wb") as file:
             file.truncate(file_size(self.samples, self.size))
             file.write(os.pread(self.descriptor, header_size(self.samples), 0))
@@ -129,6 +130,11 @@ class PartialShard:
 def file_size(samples: int, size: int) -> int:
     """Bytes of a file for some samples of a shard, holes and all. No whole shard is as large."""
     return size + _DIGEST + (samples + 7) // 8
+
+
+def _beside(path: str) -> str:
+    # Process ids are not unique among containers that share a disk.
+    return f"{path}.{uuid.uuid4().hex}"
 
 
 def _digest(version: str) -> bytes:

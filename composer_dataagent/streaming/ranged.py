@@ -10,41 +10,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
+import math
 import multiprocessing
 import os
-import shutil
-import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from streaming import Stream
-from streaming.base.format.mds.reader import MDSReader
 
-from composer_dataagent.streaming.costs import REQUESTS_OF_SHARD, Costs
+from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.courier import fetch_safely
 from composer_dataagent.streaming.fetching import Order, open_partial
 from composer_dataagent.streaming.needs import Needs
+from composer_dataagent.streaming.part_folders import folder_name
 from composer_dataagent.streaming.partial import PartialShard
 from composer_dataagent.streaming.reading import DamagedShardError, FastMDSReader, OpenMDSReader
-from composer_dataagent.streaming.remotes import can_read_ranges
-from composer_dataagent.streaming.repairs import named_after
-from composer_dataagent.streaming.shards import can_be_fetched
 from composer_dataagent.streaming.spans import Spans, coalesce, header_size
 from composer_dataagent.streaming.tally import Tally
 
 log = logging.getLogger(__name__)
 
-_FOLDER = ".composer_dataagent-1-"
 BLOCK = 4096  # of most file systems
 _SHARDS_AT_ONCE = 4
+_FAILURES = 3  # in a row, until a remote is not asked for ranges any more
 _WORTH_TRIMMING = 0.25  # share of the samples that are held
 
 
@@ -70,6 +64,8 @@ class Ranges:
         worker (int): Which of the node's workers this process is.
         workers (int): How many there are.
         is_ahead (bool): Whether this process fetches for an epoch that has not begun.
+        room (float): Shards for which the cache has room while they are on their way.
+        failures (Counter[str]): How often in a row ranges of a remote could not be read.
     """
 
     costs: Costs
@@ -80,10 +76,13 @@ class Ranges:
     worker: int = 0
     workers: int = 1
     is_ahead: bool = False
+    room: float = math.inf
+    failures: Counter[str] = field(default_factory=Counter)
 
     def begin_epoch(self, worker: int, workers: int) -> None:
         """Be a worker of an epoch that begins."""
         self.worker, self.workers, self.position = worker, workers, 0.0
+        self.failures.clear()
         self.serve(0)
 
     def serve(self, part: int) -> None:
@@ -94,8 +93,13 @@ class Ranges:
 
     def shards_at_once(self) -> int:
         """How many shards this process prepares side by side."""
-        # A process that has others fetch for it has one of them.
-        return _SHARDS_AT_ONCE if multiprocessing.current_process().daemon else 1
+        if not multiprocessing.current_process().daemon:
+            return 1  # this process has others fetch for it, and one of them
+        return max(1, int(min(_SHARDS_AT_ONCE, self.room / self.workers)))
+
+    def has_failed(self, remote: str) -> bool:
+        """Whether it is no use to try to read ranges of a remote in this epoch."""
+        return self.failures[remote] >= _FAILURES
 
     def done(self) -> int:
         """The part of the epoch that all workers of the node have served up to."""
@@ -151,7 +155,7 @@ class RangedMDSReader(FastMDSReader):
     @functools.cached_property
     def partial_path(self) -> str:
         """Where the shard is if it is there in part."""
-        folder = os.path.join(self.dirname, self.split, _folder_name())
+        folder = os.path.join(self.dirname, self.split, folder_name())
         return os.path.join(folder, self.raw_data.basename)
 
     def partial(self, writable: bool = False) -> PartialShard | None:
@@ -204,39 +208,28 @@ class RangedMDSReader(FastMDSReader):
         Returns:
             int: How many bytes more the cache has than before.
         """
-        try:
-            return self._prepare(fetch_whole)
-        finally:
-            self.ranges.tally.reserved()[self.shard_id] = 0
-
-    def _prepare(self, fetch_whole: Callable[[], int]) -> int:
         held = self.ranges.tally.held()
         before = int(held[self.shard_id])
         missing = self.missing()
         is_there = not len(missing) and self.is_partial()
-        if is_there or (self._by_ranges(missing) and not self._fetch(missing)):
+        if is_there or (self._reads(missing) is not None and not self._fetch(missing)):
             partial = self.partial()
             after = partial.bytes_on_disk() if partial is not None else 0
             held[self.shard_id] = after
             return after - before
+        self.ranges.tally.reserved()[self.shard_id] = super().get_max_size()
         change = fetch_whole()
         self._remove_partial()
         return change - before
 
-    def _by_ranges(self, missing: NDArray[np.int64]) -> bool:
-        """Whether what is missing is better read by ranges than with all the rest."""
-        if self._is_whole():
-            return False
-        requests, size = self._reads(missing)
-        return not self.ranges.costs.whole_is_cheaper(requests, size, self.raw_data.bytes)
+    def _reads(self, missing: NDArray[np.int64]) -> tuple[int, Spans] | None:
+        """What to read, as far as is known: bytes of the header, if it is not there, and ranges.
 
-    def _reads(self, missing: NDArray[np.int64]) -> tuple[int, int]:
-        """Requests for what is missing, and their bytes."""
-        header, spans = self._spans(missing)
-        return len(spans) + bool(header), sum(end - begin for begin, end in spans) + header
-
-    def _spans(self, missing: NDArray[np.int64]) -> tuple[int, Spans]:
-        """Bytes of the header, if it is not there, and what else to read, as far as is known."""
+        Nothing where the shard is there whole, or is better fetched so.
+        """
+        ranges = self.ranges
+        if self._is_whole() or ranges.has_failed(self._remote()):
+            return None
         partial = self.partial()
         header, offsets = header_size(self.samples), None
         if partial is not None:
@@ -246,30 +239,47 @@ class RangedMDSReader(FastMDSReader):
                 self._forget_partial()
         if offsets is None:  # where they are is not known yet: as if all had one size
             offsets = np.linspace(header, self.raw_data.bytes, self.samples + 1).astype(np.int64)
-        return header, coalesce(missing, offsets, self.ranges.costs.gap)
+        spans = coalesce(missing, offsets, ranges.costs.gap)
+        requests = len(spans) + bool(header)
+        size = header + sum(end - begin for begin, end in spans)
+        is_better_whole = ranges.costs.whole_is_cheaper(requests, size, self.raw_data.bytes)
+        return None if is_better_whole else (header, spans)
+
+    def _remote(self) -> str:
+        remote = os.path.join(self.stream.remote or "", self.stream.split or "")
+        # Another process may fetch, from where this one was when that was started.
+        return remote if "://" in remote else os.path.abspath(remote)
 
     def _fetch(self, missing: NDArray[np.int64]) -> str:
         """Why it failed; empty if it did not."""
-        stream, costs = self.stream, self.ranges.costs
-        remote = os.path.join(stream.remote or "", stream.split or "")
+        stream, ranges = self.stream, self.ranges
         order = Order(
-            # Another process may fetch, from where this one was when that was started.
-            remote=remote if "://" in remote else os.path.abspath(remote),
+            remote=self._remote(),
             key=self.raw_data.basename,
             path=os.path.abspath(self.partial_path),
             samples=self.samples,
             size=self.raw_data.bytes,
             column_sizes=tuple(self.column_sizes),
             wanted=missing,
-            gap=costs.gap,
-            concurrency=costs.concurrency,
+            gap=ranges.costs.gap,
+            concurrency=max(1, ranges.costs.concurrency // ranges.shards_at_once()),
             timeout=stream.download_timeout,
             attempts=stream.download_retry,
         )
         traffic = fetch_safely(order)
-        self.ranges.tally.count(traffic.requests, traffic.bytes)
-        if traffic.failure:
-            log.warning("%s is fetched whole: %s", self.raw_data.basename, traffic.failure)
+        ranges.tally.count(traffic.requests, traffic.bytes)
+        if not traffic.failure:
+            del ranges.failures[order.remote]
+            return ""
+        log.warning("%s is fetched whole: %s", self.raw_data.basename, traffic.failure)
+        ranges.failures[order.remote] += 1
+        if ranges.has_failed(order.remote):
+            log.warning(
+                "%d shards in a row of %s could not be read by ranges: this process fetches all "
+                "others of the epoch whole",
+                _FAILURES,
+                order.remote,
+            )
         return traffic.failure
 
     def prefer_whole(self) -> None:
@@ -294,10 +304,10 @@ class RangedMDSReader(FastMDSReader):
 
         Stock code counts a shard when it has come, and so forgets those that are under way.
         """
-        missing = self.missing()
         size = super().get_max_size()
-        if self._by_ranges(missing):
-            header, spans = self._spans(missing)
+        reads = self._reads(self.missing())
+        if reads is not None:
+            header, spans = reads
             spans = [(0, header), *spans]
             blocks = sum(-(-end // BLOCK) - begin // BLOCK for begin, end in spans)
             size = (blocks + 4) * BLOCK  # for header and what is held
@@ -366,168 +376,3 @@ def lacks(shard: Any) -> bool:
 
 class OpenRangedMDSReader(OpenMDSReader, RangedMDSReader):
     """The same, whose file stays open."""
-
-
-# ---------------------------------------------------------------------- streams and data sets
-
-
-@functools.cache
-def metered(cls: type[Stream]) -> type[Any]:
-    """The subclass of a stream class that counts what it fetches, and leaves ranges to shards.
-
-    Args:
-        cls (type[Stream]): Any.
-
-    Returns:
-        type[Any]: One class per ``cls``; an object's ``__class__`` may be set to it. It then needs
-        a ``tally``.
-    """
-
-    class Metered(cls):  # type: ignore[valid-type, misc]
-        tally: Tally
-        _is_metered = True
-
-        def prepare_shard(self, shard: Any) -> int:
-            whole = functools.partial(super().prepare_shard, shard)
-            return shard.prepare(whole) if isinstance(shard, RangedMDSReader) else whole()
-
-        def _download_file(self, from_basename: str, to_basename: str | None = None) -> str:
-            local = super()._download_file(from_basename, to_basename)
-            self.tally.count(REQUESTS_OF_SHARD, os.path.getsize(local))
-            return local
-
-        def __reduce__(self) -> Any:  # spawned workers cannot import this class by name
-            return _metered_stream, (cls, vars(self))
-
-    return named_after(cls, Metered)
-
-
-def _metered_stream(cls: type[Stream], state: dict[str, Any]) -> Stream:
-    stream = object.__new__(metered(cls))
-    vars(stream).update(state)
-    return stream
-
-
-def why_whole(stream: Stream, shard: Any) -> str | None:
-    """What keeps a shard from being read by ranges, if anything does.
-
-    Args:
-        stream (Stream): The shard's.
-        shard (Any): Its reader.
-
-    Returns:
-        str | None: A clause.
-    """
-    if not can_be_fetched(stream):
-        return "its files are local already"
-    if not can_read_ranges(stream.remote):
-        return f"no ranges can be read of remote={stream.remote!r}"
-    for name in ("prepare_shard", "_prepare_shard_part", "_download_file"):
-        if name in _overridden(type(stream)):
-            return f"{type(stream).__name__} overrides Stream.{name}"
-    if stream.validate_hash:
-        return "validate_hash needs all of a shard"
-    if not isinstance(shard, MDSReader):
-        return "it is not of the MDS format"
-    if shard.compression:
-        return "it is compressed"
-    if _FOLDER in shard.raw_data.basename:
-        return "it has the name of a folder that parts of shards are in"
-    return None
-
-
-def _overridden(cls: type) -> set[str]:
-    bases = cls.__mro__[: cls.__mro__.index(Stream)]
-    return set().union(*(vars(base) for base in bases if "_is_metered" not in vars(base)))
-
-
-def meter(dataset: Any) -> None:
-    """Have what a dataset fetches counted, in place.
-
-    Args:
-        dataset (Any): A StreamingDataset with a ``tally``.
-    """
-    for stream in dataset.streams:
-        stream.tally = dataset.tally
-        stream.__class__ = metered(type(stream))
-
-
-def read_by_ranges(dataset: Any, costs: Costs) -> None:
-    """Have the shards of an attached dataset fetched by ranges where that is possible, in place.
-
-    Args:
-        dataset (Any): A selective StreamingDataset.
-        costs (Costs): By which it is decided how a shard is fetched.
-
-    Raises:
-        ValueError: The system is not Linux.
-    """
-    if dataset.ranges is not None:
-        dataset.ranges.costs = costs
-        return
-    try:
-        _folder_name()
-    except OSError as error:
-        raise ValueError(
-            f"fetch='samples' cannot be used here, where it is not known when the system was "
-            f"started ({error}): remove it"
-        ) from error
-    ranges = Ranges(costs, dataset.needs, dataset.tally)
-    reader = OpenRangedMDSReader if dataset.cache_limit is None else RangedMDSReader
-    reasons: dict[str, int] = {}
-    for shard_id, shard in enumerate(dataset.shards):
-        stream = dataset.streams[int(dataset.stream_per_shard[shard_id])]
-        reason = why_whole(stream, shard)
-        if reason is not None:
-            reasons[reason] = reasons.get(reason, 0) + 1
-            continue
-        shard.ranges, shard.shard_id, shard.stream = ranges, shard_id, stream
-        shard.__class__ = reader
-    for reason, count in reasons.items():
-        log.warning(
-            "fetch='samples': %d of %d shards are fetched whole: %s",
-            count,
-            len(dataset.shards),
-            reason,
-        )
-    dataset.ranges = ranges
-    if dataset._unique_rank_world.is_local_leader:
-        _adopt(dataset)
-
-
-def _adopt(dataset: Any) -> None:
-    """Count what an earlier run of this machine left, and remove what cannot be used."""
-    ranged = [shard for shard in dataset.shards if isinstance(shard, RangedMDSReader)]
-    parts = {str(Path(shard.partial_path)) for shard in ranged}
-    for folder in {Path(shard.dirname, shard.split) for shard in ranged}:
-        for left in folder.glob(f"{_FOLDER}{_host()}-*"):
-            if left.name != _folder_name():
-                shutil.rmtree(left, ignore_errors=True)
-        for left in folder.glob(f"{_folder_name()}/**/*"):
-            if str(left) not in parts and not left.is_dir():  # a killed process was writing it
-                left.unlink(missing_ok=True)
-    held = dataset.tally.held()
-    with FileLock(dataset._cache_filelock_path):
-        for shard in ranged:
-            shard.prefer_whole()
-            partial = shard.partial()
-            if partial is not None and not held[shard.shard_id]:
-                held[shard.shard_id] = partial.bytes_on_disk()
-                dataset.cache_usage += int(held[shard.shard_id])
-        while dataset.cache_limit and dataset.cache_usage > dataset.cache_limit:
-            dataset._evict_coldest_shard()
-
-
-@functools.cache
-def _folder_name() -> str:
-    """Of the folder for parts of shards.
-
-    After a crash of the system a file may know of samples that never reached the disk, and another
-    machine may have the same disk: so each machine has its own, new when it was started.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{_FOLDER}{_host()}-{boot.replace('-', '')[:12]}"
-
-
-def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

@@ -9,9 +9,14 @@ from traceback import walk_tb
 from typing import Any
 
 from streaming import Stream
+from streaming.base.format.mds.reader import MDSReader
 from streaming.base.hashing import get_hash
 
 from composer_dataagent.streaming.reading import FastMDSReader
+from composer_dataagent.streaming.remotes import can_read_ranges
+
+# Where samples begin is written in 4 bytes.
+_MOST_BYTES = 1 << 32
 
 
 def damage_of(shard: Any, stream: Stream) -> str | None:
@@ -90,6 +95,30 @@ def is_of_download(error: BaseException) -> bool:
 def can_be_fetched(stream: Stream) -> bool:
     """Whether there is another copy than the local one."""
     return stream.remote not in (None, stream.local)
+
+
+def why_whole(shard: Any, remote: str | None, validate_hash: str | None) -> str | None:
+    """What keeps a shard from being read by ranges, if anything does.
+
+    Args:
+        shard (Any): Its reader.
+        remote (str | None): Where it is kept, as streaming takes it.
+        validate_hash (str | None): The hash by which it is checked. Default: none.
+
+    Returns:
+        str | None: What the shard is.
+    """
+    if not can_read_ranges(remote):
+        return "kept where no ranges can be read"
+    if not isinstance(shard, MDSReader):
+        return "not of the MDS format"
+    if shard.compression:
+        return "compressed"
+    if validate_hash:
+        return "checked by validate_hash, which needs all of a shard"
+    if shard.raw_data.bytes >= _MOST_BYTES:
+        return "larger than an MDS shard can be"
+    return None
 
 
 def path_of(stream: Stream, basename: str) -> str:

@@ -38,7 +38,8 @@ class Fault:
         key (str): Part of the key of the objects that it happens to.
         action (str): ``status``: answer with the status ``value``. ``delay``: answer ``value``
             seconds late. ``cut``: promise all of the object, send ``value`` bytes of it and close
-            the connection. ``truncate``: serve the object as if it had ``value`` bytes. ``flip``:
+            the connection. ``all of it``: answer with all of an object of which a range was asked
+            for. ``truncate``: serve the object as if it had ``value`` bytes. ``flip``:
             invert the byte at the position ``value``.
         value (float): See above.
         times (int | None): How many requests it happens to; ``None``: all. What happens to content
@@ -46,7 +47,7 @@ class Fault:
     """
 
     key: str
-    action: Literal["status", "delay", "cut", "truncate", "flip"]
+    action: Literal["status", "delay", "cut", "all of it", "truncate", "flip"]
     value: float = 0
     times: int | None = None
 
@@ -268,7 +269,10 @@ class _Objects(_Handler):
         if fault is not None and action == "delay":
             time.sleep(fault.value)
         backend = http.client.HTTPConnection(_HOST, self.shared.backend_port)
-        backend.request(self.command, self.path, headers=dict(self.headers))
+        given = dict(self.headers)
+        if action == "all of it":
+            given = {name: text for name, text in given.items() if name.lower() != "range"}
+        backend.request(self.command, self.path, headers=given)
         response = backend.getresponse()
         content, headers = response.read(), response.getheaders()
         size = int(response.headers["Content-Length"])

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, pairwise
@@ -283,8 +284,8 @@ def test_shards_that_cost_no_more_whole_are_fetched_whole(shards: str, tmp_path:
 
 
 KINDS = {
-    "zipped": ({"compression": "zstd"}, {}, "it is compressed"),
-    "hashed": ({"hashes": ["sha1"]}, {"validate_hash": "sha1"}, "validate_hash"),
+    "zipped": ({"compression": "zstd"}, {}, "compressed"),
+    "hashed": ({"hashes": ["sha1"]}, {"validate_hash": "sha1"}, "checked by validate_hash"),
 }
 
 
@@ -301,7 +302,7 @@ def test_shards_that_have_no_ranges_are_fetched_whole(
         dataset={"remote": remote, "local": str(tmp_path / "local"), **dataset},
         attach_with=RANGED,
     )
-    assert f"6 of 6 shards are fetched whole: {reason}" in caplog.text
+    assert f"6 of 6 shards are fetched whole, since they are {reason}" in caplog.text
     ids = draw(60, 0)
     attachment.serve(ids)
     assert_exactly_once(served(loader), ids, padding=1)
@@ -326,8 +327,10 @@ def test_streams_that_cannot_be_read_by_ranges(
     made = StreamingDataset(streams=streams, batch_size=8, shuffle=True)
     loader = make_loader(made, StreamingDataLoader)
     attachment = attach(made, loader, **RANGED)
-    assert "2 of 6 shards are fetched whole: OwnStream overrides Stream._download" in caplog.text
-    assert "2 of 6 shards are fetched whole: its files are local already" in caplog.text
+    assert (
+        "are fetched whole, since they are of OwnStream, which overrides Stream._d" in caplog.text
+    )
+    assert "2 of 6 shards are fetched whole, since they are local already" in caplog.text
     for epoch in range(2):
         ids = draw(60, epoch)
         attachment.serve(ids)
@@ -428,8 +431,11 @@ def test_parts_of_another_boot_are_not_believed(large: str, tmp_path: Path) -> N
     served_large(loader)
     (folder,) = tmp_path.glob(".composer_dataagent*")
     old = folder.rename(folder.with_name(folder.name[:-12] + "0" * 12))
+    os.utime(old, (0, 0))
+    of_another_machine = folder.with_name(folder.name[:-12] + "1" * 12)
+    of_another_machine.mkdir()
     attachment, loader = make_large(large, tmp_path)
-    assert not old.exists()
+    assert not old.exists() and of_another_machine.exists()
     attachment.serve(ids)
     served_large(loader)
     assert attachment.egress().bytes == size_of(large, ids)
@@ -675,6 +681,22 @@ def test_permanent_and_the_way_back(
     assert_exactly_once(
         chain.from_iterable(outcome.batches for outcome in after), range(NUM_SAMPLES), padding=1
     )
+
+
+def test_a_remote_whose_ranges_fail_is_not_asked_for_each_shard(
+    store: ObjectStore, remotes: dict[str, str], tmp_path: Path
+) -> None:
+    store.break_down(Fault("shard", "all of it"))
+    ids = draw(60, 0).tolist()
+    ((outcome,),) = run_epochs(
+        Epoch(ids),
+        dataset=arguments_of(remotes, tmp_path),
+        attach=RANGED,
+        environment=store.environment,
+    )
+    assert_complete(outcome, ids)
+    gets = Counter(request for request in store.requests("shard") if request.startswith("GET"))
+    assert sorted(count == 1 for count in gets.values()) == [False, False, False, True, True, True]
 
 
 @WORKERS
