@@ -456,6 +456,15 @@ class DataAgent(Algorithm):
             }
         )
 
+    def _tell_of_savings(self, attachment: Attachment) -> None:
+        keeps_all = attachment.has_remote() and not attachment.dataset.cache_limit
+        if self.fetch == "samples" and keeps_all and self.schedule(0, 0.0) == 1:
+            log.warning(
+                "fetch='samples' saves nothing in this run: its first epoch is full, and the cache "
+                "keeps all of it. Give the StreamingDataset a cache_limit below the size of the "
+                "data; `composer-dataagent plan` tells what that saves"
+            )
+
     def _fetch_ahead(self, state: State) -> None:
         """Fetch for the coming epoch, if there is one, and it does not begin at once."""
         assert self._attachment is not None
@@ -584,6 +593,7 @@ class DataAgent(Algorithm):
                 "has only these"
             )
         self.num_samples = attachment.num_samples
+        self._tell_of_savings(attachment)
         self._loader = loader
         self._full_batches = len(loader)
         self._times = Timetable(

@@ -157,6 +157,7 @@ def report(run_dirs: tuple[str, ...], out: Path | None) -> None:
 @click.option("--dollars-per-million-requests", type=float, help="[default: 0.4]")
 @click.option("--dollars-per-hour", type=float, help="Of waiting for data.  [default: 0]")
 @click.option("--bandwidth", help="Bytes a second of a worker.  [default: 100e6]")
+@click.option("--concurrency", type=int, help="Requests at once of a worker.  [default: 64]")
 @click.option("--latency", type=float, help="Seconds of a request.  [default: 0.02]")
 @click.option("--seed", type=click.IntRange(0), help="Draws selections.  [default: 0]")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one line of JSON.")
@@ -169,8 +170,8 @@ def plan_command(data: str, overrides: tuple[str, ...], as_json: bool, **options
     """Tell before a run what it will download, from the index alone.
 
     DATA is a folder or URL of shards, as StreamingDataset's remote: only its index.json is
-    downloaded. Or a RECIPE (.yaml): then data, ratio, warm-up, epochs, cache limit, workers and
-    seed are those of the recipe, where no option says otherwise.
+    downloaded. Or a RECIPE (.yaml): then data, ratio, warm-up, epochs, cache limit, workers, costs
+    and seed are those of the recipe, where no option says otherwise.
 
     Four ways to read are compared: full data; random samples, of which whole shards are fetched,
     as stock streaming does with a subset; the same, of which only ranges are fetched, or whole

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streaming.base.util import bytes_to_int
 from tqdm import tqdm
 
+from composer_dataagent.algorithm import DataAgent
 from composer_dataagent.recipes.build import ALGORITHMS, max_duration
 from composer_dataagent.recipes.config import Recipe, load_recipe
 from composer_dataagent.recipes.errors import RecipeError, at_least
@@ -27,6 +28,10 @@ from composer_dataagent.streaming.index_file import IndexFile, read_index
 # Of the picture: each costs about as much as an epoch of the simulation.
 RATIOS = tuple(np.linspace(0.05, 1, 20).round(2).tolist())
 _MOST_EPOCHS = 10_000
+_BETWEEN = (
+    "The recipe's egress_weight is not simulated: it reads something between a selection of "
+    "samples anywhere and one of whole shards, the larger the closer to the latter.",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class PlannedRun:
         nodes (int): Default: ``1``.
         workers (int): Loader workers of each node. Default: ``1``.
         costs (Costs): Prices, latency and bandwidth.
+        unseen_first (bool): Whether what was never selected comes before all else, as with every
+            rule of ours but ``random``. Default: ``True``.
+        notes (tuple[str, ...]): What else is to be known of this run. Default: nothing.
         seed (int): Draws what is simulated. Default: ``0``.
 
     Raises:
@@ -62,6 +70,8 @@ class PlannedRun:
     nodes: int = 1
     workers: int = 1
     costs: Costs = field(default_factory=Costs)
+    unseen_first: bool = True
+    notes: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -136,6 +146,8 @@ def planned_run(recipe: Recipe) -> PlannedRun:
     Raises:
         RecipeError: It has something that cannot be told before, or that is not accepted.
     """
+    agent = _agent(recipe)
+    assert isinstance(agent.schedule, RatioSchedule), "a recipe has no functions"
     loader = recipe.train_loader
     _, dataset = split_name("train_loader.dataset", loader.dataset)
     if dataset.get("streams") is not None:
@@ -146,12 +158,15 @@ def planned_run(recipe: Recipe) -> PlannedRun:
     return PlannedRun(
         source=str(source),
         split=dataset.get("split"),
-        schedule=_schedule(recipe),
+        schedule=agent.schedule,
         duration=recipe.trainer.get("max_duration"),
         batch_size=loader.batch_size,
         cache_limit=dataset.get("cache_limit") or None,  # to streaming, 0 is no limit
         validate_hash=dataset.get("validate_hash"),
         workers=max(loader.num_workers, 1),
+        costs=agent.costs,
+        unseen_first=not agent.selector.is_blind,
+        notes=_BETWEEN if agent.selector.egress_weight else (),
         seed=recipe.seed,
     )
 
@@ -188,6 +203,7 @@ def plan(run: PlannedRun, show_progress: bool = False) -> dict[str, Any]:
             cache_limit=None if limit is None else limit * share,
             nodes=run.nodes,
             seed=run.seed,
+            unseen_first=run.unseen_first,
             tick=bar.update,
         )
         curves = by_ratio(sizes, RATIOS, run.costs, run.seed, tick=bar.update)
@@ -219,7 +235,7 @@ def plan(run: PlannedRun, show_progress: bool = False) -> dict[str, Any]:
             "ratio": list(RATIOS),
             **curves,
         },
-        "notes": _notes(run, index, ratios, limit, sizes),
+        "notes": _notes(run, index, ratios, limit, sizes, by_epoch),
     }
 
 
@@ -249,7 +265,7 @@ def epoch_ratios(run: PlannedRun, num_samples: int) -> list[float]:
     return ratios
 
 
-def _schedule(recipe: Recipe) -> RatioSchedule:
+def _agent(recipe: Recipe) -> DataAgent:
     for name, arguments in recipe.algorithms.items():
         if ALGORITHMS.canonical("algorithms", name) == "data_agent":
             agent = ALGORITHMS.build(f"algorithms.{name}", name, arguments)
@@ -258,7 +274,7 @@ def _schedule(recipe: Recipe) -> RatioSchedule:
                     f"algorithms.{name}: plan knows epochs, not rounds and looks inside them: "
                     "leave interval and look out for it, as in ~algorithms.data_agent.interval"
                 )
-            return agent.schedule
+            return agent
     raise RecipeError(
         "The recipe has no data_agent, so that there is nothing to compare: add for example "
         "algorithms.data_agent.ratio=0.5"
@@ -317,21 +333,38 @@ def _notes(
     ratios: Sequence[float],
     limit: int | None,
     sizes: ShardSizes,
+    by_epoch: Mapping[str, NDArray[np.int64]],
 ) -> list[str]:
     """What is assumed, and what to know of this data set."""
     full = sum(ratio == 1 for ratio in ratios)
+    selections = (
+        "random and new in each epoch, but what no epoch has served yet comes first: so select all "
+        "rules but `random`. An agent comes back to its samples more often, which is good for a "
+        "cache"
+        if run.unseen_first
+        else "random and new in each epoch"
+    )
+    costs = run.costs
     notes = [
-        "Selections are random and new in each epoch, which is the worst case for a cache: an "
-        f"agent comes back to many of its samples. {full} of {len(ratios)} epochs are full.",
+        f"Selections are {selections}. {full} of {len(ratios)} epochs are full.",
         "All samples of a shard are taken to have one size, for the index tells no more.",
+        f"Prices: ${costs.dollars_per_gb:g} per 10^9 bytes, "
+        f"${costs.dollars_per_million_requests:g} per million requests.",
+        *run.notes,
     ]
     if limit is None:
         notes.append("Everything that was fetched is kept: no cache limit.")
         if ratios[0] == 1 and len(ratios) > 1:
             notes.append(
                 "The first epoch is full and all of it is kept, so that later ones fetch nothing, "
-                "however they select. Egress is saved by starting without a full epoch (warm-up "
-                "0), or where the cache is smaller than the data."
+                "however they select. Egress is saved where the cache is smaller than the data "
+                "(cache_limit)."
+            )
+        elif run.unseen_first and sum(ratios) >= 1:
+            notes.append(
+                "Once every sample had its turn, everything is there, and later epochs fetch "
+                "nothing. Egress is saved where the cache is smaller than the data (cache_limit), "
+                "or the run shorter than one pass over them."
             )
     elif limit == 0:
         notes.append("Nothing is kept from one epoch to the next.")
@@ -339,8 +372,16 @@ def _notes(
         notes.append(
             f"Each node keeps {limit:,} bytes and gives up first what it used longest ago, by "
             "shards, which it uses one after the other in a random order; that several are in use "
-            "at once, and that a shard's samples may come in several parts, is left out."
+            "at once is left out."
         )
+        selected = sum(size_for(ratio, index.sizes.num_samples) for ratio in ratios)
+        most = selected + len(ratios) * len(index.sizes.samples)
+        if most > by_epoch["samples"][:, 1].sum():
+            notes.append(
+                "Where the cache is too small for an epoch's selection, a shard's samples come in "
+                "several parts, as they are needed: that takes more requests than simulated, up to "
+                f"{most:,}."
+            )
     if run.nodes > 1:
         notes.append(
             f"{run.nodes} nodes share the shards as py1e deals them, each with a cache of its own. "

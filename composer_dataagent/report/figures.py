@@ -374,7 +374,7 @@ def _crop(axes: Axes, curves: Sequence[NDArray], better: str | None) -> str | No
     late = min(float(curve[len(curve) // 4 :].min()) for curve in curves)
     best = max(float(curve.max()) for curve in curves)
     edge = late - 0.1 * (best - late)
-    if best - worst < 3 * (best - late) or worst >= edge:
+    if best == late or best - worst < 3 * (best - late) or worst >= edge:
         return None
     axes.set_ylim(*sorted([sign * edge, sign * (best + 0.08 * (best - edge))]))
     return "above" if better == "lower" else "below"

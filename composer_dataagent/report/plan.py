@@ -69,7 +69,8 @@ def describe(plan: Mapping[str, Any]) -> str:
     return (
         f"{wording.count(plan['samples'])} samples, {wording.size(plan['bytes'])} in "
         f"{wording.count(plan['shards'])} shards; {plan['epochs']} epochs at ratio "
-        f"{plan['ratio']:g}, of which {plan['warmup_epochs']} to warm up; {nodes} {cache}."
+        f"{plan['ratio']:g}, of which {min(plan['warmup_epochs'], plan['epochs'])} to warm up; "
+        f"{nodes} {cache}."
     )
 
 

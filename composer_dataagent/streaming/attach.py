@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from composer_dataagent import collectives
 from composer_dataagent.streaming.ahead import fetch_ahead
 from composer_dataagent.streaming.attachment import Attachment, Ids, Shards, epoch_number, to_mask
-from composer_dataagent.streaming.by_ranges import read_by_ranges
+from composer_dataagent.streaming.by_ranges import read_by_ranges, read_whole
 from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.dataset import is_selective, names_in_the_way, selective
 from composer_dataagent.streaming.folders import make_folder, remove_file, remove_folder
@@ -254,7 +254,7 @@ def attach(
     *,
     memory_map: bool = False,
     shuffle_seed: int = 0,
-    fetch: str = "shards",
+    fetch: str | None = None,
     costs: Costs | Mapping[str, Any] | None = None,
 ) -> Attachment:
     """Make a StreamingDataset, and the loader over it, or a loader over map-style data selective.
@@ -272,10 +272,11 @@ def attach(
             that reads beyond the end of a map). Default: ``False``.
         shuffle_seed (int): Seeds the order of map-style data that a ``RandomSampler`` without a
             generator shuffles. Default: ``0``.
-        fetch (str): ``"shards"``: whole, as streaming does. ``"samples"``: of uncompressed MDS
-            shards only what is selected, as far as that costs less by ``costs``; into a folder of
-            its own beside the cache, which ``cache_limit`` includes. Shards that cannot be read by
-            ranges are fetched whole, and the log says why. Default: ``"shards"``.
+        fetch (str | None): ``"shards"``: whole, as streaming does. ``"samples"``: of uncompressed
+            MDS shards only what is selected, as far as that costs less by ``costs``; into a folder
+            of its own beside the cache, which ``cache_limit`` includes. Shards that cannot be read
+            by ranges are fetched whole, and the log says why. What is there is used either way.
+            Default: as before, at first ``"shards"``.
         costs (Costs | Mapping[str, Any] | None): Of requests and bytes. Default: list prices of a
             large cloud, see :class:`Costs`.
 
@@ -289,11 +290,11 @@ def attach(
             with a selection of its own; the message names the argument.
         RuntimeError: The loader's workers are already running.
     """
-    if fetch not in FETCHES:
+    if fetch not in (None, *FETCHES):
         raise ValueError(f"fetch={fetch!r} is not accepted; it must be one of {list(FETCHES)}")
     costs = Costs.of(costs)
     if is_map_style(dataset):
-        if fetch != "shards":
+        if fetch == "samples":
             raise ValueError(
                 f"fetch={fetch!r} is for MDS shards, which a {type(dataset).__name__} does not "
                 "have: remove it"
@@ -334,6 +335,8 @@ def attach(
         speed_up(dataset, memory_map)
     if fetch == "samples":
         read_by_ranges(dataset, costs)
+    elif (fetch == "shards" or is_new) and not memory_map:
+        read_whole(dataset)
     if loader is not None and not isinstance(loader.collate_fn, IdCollate):
         loader.collate_fn = IdCollate(loader.collate_fn, dataset)
         loader.__class__ = beside(type(loader))

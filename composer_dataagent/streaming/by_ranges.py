@@ -34,9 +34,6 @@ def read_by_ranges(dataset: Any, costs: Costs) -> None:
     Raises:
         ValueError: The system is not Linux.
     """
-    if dataset.ranges is not None:
-        dataset.ranges.costs = costs
-        return
     try:
         folder_name()
     except OSError as error:
@@ -44,12 +41,49 @@ def read_by_ranges(dataset: Any, costs: Costs) -> None:
             f"fetch='samples' cannot be used here, where it is not known when the system was "
             f"started ({error}): remove it"
         ) from error
-    ranges = Ranges(costs, dataset.needs, dataset.tally)
+    ranges, reasons = _ranges_of(dataset)
+    ranges.costs, ranges.is_whole = costs, False
+    for reason, count in reasons.items():
+        log.warning(
+            "fetch='samples': %d of %d shards are fetched whole, since they are %s",
+            count,
+            len(dataset.shards),
+            reason,
+        )
+
+
+def read_whole(dataset: Any) -> None:
+    """Have the shards of an attached dataset fetched whole, in place.
+
+    Parts of shards that are there, by an earlier run perhaps, are used as far as they go, and are
+    counted in the cache.
+
+    Args:
+        dataset (Any): A selective StreamingDataset.
+    """
+    if dataset.ranges is not None or _has_parts(dataset):
+        ranges, _ = _ranges_of(dataset)
+        ranges.is_whole = True
+
+
+def _has_parts(dataset: Any) -> bool:
+    try:
+        name = folder_name()
+    except OSError:
+        return False
+    return any(Path(each.local, each.split, name).is_dir() for each in dataset.streams)
+
+
+def _ranges_of(dataset: Any) -> tuple[Ranges, Counter[str]]:
+    """Have shards there in part; gives why some of them, newly looked at, cannot be."""
+    reasons: Counter[str] = Counter()
+    if dataset.ranges is not None:
+        return dataset.ranges, reasons
+    ranges = Ranges(Costs(), dataset.needs, dataset.tally)
     if dataset.cache_limit:
         largest = max(shard.get_max_size() for shard in dataset.shards)
         ranges.room = _UNDER_WAY * dataset.cache_limit / largest
     reader = OpenRangedMDSReader if dataset.cache_limit is None else RangedMDSReader
-    reasons: Counter[str] = Counter()
     for shard_id, shard in enumerate(dataset.shards):
         stream = dataset.streams[int(dataset.stream_per_shard[shard_id])]
         reason = _why_whole(stream, shard)
@@ -58,16 +92,10 @@ def read_by_ranges(dataset: Any, costs: Costs) -> None:
             continue
         shard.ranges, shard.shard_id, shard.stream = ranges, shard_id, stream
         shard.__class__ = reader
-    for reason, count in reasons.items():
-        log.warning(
-            "fetch='samples': %d of %d shards are fetched whole, since they are %s",
-            count,
-            len(dataset.shards),
-            reason,
-        )
     dataset.ranges = ranges
     if dataset._unique_rank_world.is_local_leader:
         _adopt(dataset)
+    return ranges, reasons
 
 
 def _adopt(dataset: Any) -> None:

@@ -75,7 +75,7 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
         recent_ids: deque[np.int64]  # of the samples that this process read last; see IdCollate
         tally: Tally
         needs: Needs
-        ranges: Ranges | None = None  # None: shards are fetched whole
+        ranges: Ranges | None = None  # None: no shard is there in part
         ahead: tuple[BaseProcess, Event] | None  # see fetch_ahead
         served_before = 0  # samples of the trainer's epoch that earlier rounds of it served
         _record: SelectionRecord  # of the epoch that runs

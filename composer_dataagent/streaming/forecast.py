@@ -21,8 +21,14 @@ MOST_SHARDS = 1 << 12
 _LEAST_SHARDS = 16
 
 
-def draw_ids(num_samples: int, ratio: float, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A random selection, independent of those of other epochs.
+def draw_ids(
+    num_samples: int,
+    ratio: float,
+    seed: int,
+    epoch: int,
+    seen: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
+    """A random selection, as rules make it: samples that no epoch has served yet come first.
 
     Args:
         num_samples (int): Of the data set.
@@ -30,6 +36,7 @@ def draw_ids(num_samples: int, ratio: float, seed: int, epoch: int) -> NDArray[n
             ``DataAgent`` does.
         seed (int): Of the run.
         epoch (int): Which.
+        seen (NDArray[np.bool_] | None): ``[N]`` which were served before. Default: no matter which.
 
     Returns:
         NDArray[np.int64]: ``[K]`` sorted ids.
@@ -38,10 +45,22 @@ def draw_ids(num_samples: int, ratio: float, seed: int, epoch: int) -> NDArray[n
     if count == num_samples:
         return np.arange(num_samples)
     rng = np.random.default_rng([seed, epoch])
-    return np.sort(rng.choice(num_samples, count, replace=False, shuffle=False))
+    if seen is None:
+        return np.sort(rng.choice(num_samples, count, replace=False, shuffle=False))
+    new, old = np.flatnonzero(~seen), np.flatnonzero(seen)
+    if len(new) > count:
+        return np.sort(rng.choice(new, count, replace=False, shuffle=False))
+    more = rng.choice(old, count - len(new), replace=False, shuffle=False)
+    return np.sort(np.concatenate([new, more]))
 
 
-def draw_shards(sizes: ShardSizes, ratio: float, seed: int, epoch: int) -> NDArray[np.int64]:
+def draw_shards(
+    sizes: ShardSizes,
+    ratio: float,
+    seed: int,
+    epoch: int,
+    seen: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
     """Random shards that together have as many samples; only a part of the last one is needed.
 
     Args:
@@ -49,12 +68,16 @@ def draw_shards(sizes: ShardSizes, ratio: float, seed: int, epoch: int) -> NDArr
         ratio (float): See :func:`draw_ids`.
         seed (int): Of the run.
         epoch (int): Which.
+        seen (NDArray[np.bool_] | None): ``[S]`` shards of which all was served before, which come
+            last. Default: no matter which.
 
     Returns:
         NDArray[np.int64]: ``[S]`` selected samples of each.
     """
     count = max(1, int(ratio * sizes.num_samples + 0.5))
     order = np.random.default_rng([seed, epoch]).permutation(len(sizes.samples))
+    if seen is not None:
+        order = order[np.argsort(seen[order], kind="stable")]
     before = np.cumsum(sizes.samples[order]) - sizes.samples[order]
     selected = np.zeros_like(sizes.samples)
     selected[order] = np.clip(count - before, 0, sizes.samples[order])
@@ -84,6 +107,7 @@ def forecast(
     cache_limit: float | None = None,
     nodes: int = 1,
     seed: int = 0,
+    unseen_first: bool = False,
     tick: Callable[[], object] = lambda: None,
 ) -> dict[str, NDArray[np.int64]]:
     """Simulate the epochs of a run with random selections.
@@ -100,6 +124,8 @@ def forecast(
         cache_limit (float | None): Bytes that a node keeps; 0: nothing. Default: everything.
         nodes (int): How many nodes there are. Default: ``1``.
         seed (int): Draws selections and orders. Default: ``0``.
+        unseen_first (bool): What no epoch has served yet is selected before all else. Default:
+            ``False``, as if each epoch was the first.
         tick (Callable): Is called after each epoch. Default: nothing.
 
     Returns:
@@ -114,15 +140,21 @@ def forecast(
     }
     fetched = {mode: np.zeros((len(ratios), 2), np.int64) for mode in MODES}
     everything = np.arange(sizes.num_samples)
+    seen = np.zeros(sizes.num_samples, bool) if unseen_first else None
+    seen_shards = np.zeros(len(sizes.samples), bool) if unseen_first else None
     for epoch, ratio in enumerate(ratios):
-        ids = draw_ids(sizes.num_samples, ratio, seed, epoch)
+        ids = draw_ids(sizes.num_samples, ratio, seed, epoch, seen)
+        of_shards = draw_shards(sizes, ratio, seed, epoch, seen_shards)
+        if seen is not None and seen_shards is not None:
+            seen[ids] = True
+            seen_shards |= of_shards == sizes.samples
         counts = np.diff(np.searchsorted(ids, sizes.starts))
         order = np.random.default_rng([seed, epoch, 1]).permutation(len(sizes.samples))
         chosen = {
             "full": (everything, sizes.samples),
             "shards": (ids, counts),
             "samples": (ids, counts),
-            "whole_shards": (ids, draw_shards(sizes, ratio, seed, epoch)),
+            "whole_shards": (ids, of_shards),
         }
         for mode, fetcher in fetchers.items():
             which, of_shard = chosen[mode]

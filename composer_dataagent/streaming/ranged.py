@@ -64,6 +64,7 @@ class Ranges:
         worker (int): Which of the node's workers this process is.
         workers (int): How many there are.
         is_ahead (bool): Whether this process fetches for an epoch that has not begun.
+        is_whole (bool): Whether what is not there is fetched whole.
         room (float): Shards for which the cache has room while they are on their way.
         failures (Counter[str]): How often in a row ranges of a remote could not be read.
     """
@@ -76,6 +77,7 @@ class Ranges:
     worker: int = 0
     workers: int = 1
     is_ahead: bool = False
+    is_whole: bool = False
     room: float = math.inf
     failures: Counter[str] = field(default_factory=Counter)
 
@@ -228,7 +230,7 @@ class RangedMDSReader(FastMDSReader):
         Nothing where the shard is there whole, or is better fetched so.
         """
         ranges = self.ranges
-        if self._is_whole() or ranges.has_failed(self._remote()):
+        if ranges.is_whole or self._is_whole() or ranges.has_failed(self._remote()):
             return None
         partial = self.partial()
         header, offsets = header_size(self.samples), None

@@ -102,7 +102,7 @@ def repaired(cls: type[StreamingDataset]) -> type[Any]:
         _failure: BaseException | None  # of a background thread
         _planned: tuple[int, int]  # the epoch that runs, and how many samples this process serves
         _turn: object  # of the iteration that began last
-        ranges: Any = None  # None: shards are fetched whole
+        ranges: Any = None  # None: no shard is there in part
         _plan_parts = (EPOCH_SHAPE, EPOCH_DATA)
 
         # ------------------------------------------------------------------ resumption

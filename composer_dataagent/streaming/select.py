@@ -24,7 +24,7 @@ def select(
     ids: Ids | NDArray[np.bool_] | Predicate | None = None,
     *,
     per_epoch: Callable[[int], Ids | NDArray[np.bool_]] | None = None,
-    fetch: str = "shards",
+    fetch: str | None = None,
     costs: Costs | Mapping[str, Any] | None = None,
 ) -> StreamingAttachment:
     """Serve only these samples, from the next epoch on, until told otherwise.
@@ -43,8 +43,9 @@ def select(
             ``(epoch) -> ids or mask``, with epochs counted from 0 and over resumptions. It is
             called in all ranks and workers and must give the same in all. Composer asks for the
             length of an epoch once: give it epochs of one size, or use ``DataAgent``.
-        fetch (str): ``"samples"`` fetches no more than these of each shard, see
-            :func:`~composer_dataagent.streaming.attach`. Default: ``"shards"``.
+        fetch (str | None): ``"samples"`` fetches no more than these of each shard, see
+            :func:`~composer_dataagent.streaming.attach`. Default: as before, at first
+            ``"shards"``.
         costs (Costs | Mapping[str, Any] | None): See there.
 
     Returns:
@@ -63,6 +64,7 @@ def select(
             select(dataset, np.flatnonzero(quality > 0.5))  # or: quality > 0.5
             select(dataset, lambda ids: ids % 10 > 0)  # all but every tenth
             select(dataset, per_epoch=lambda epoch: difficulty < 0.2 * (epoch + 1))  # curriculum
+            select(dataset, quality > 0.5, fetch="samples")  # and no more of any shard
             loader = StreamingDataLoader(dataset, batch_size=32, num_workers=8)
     """
     if (ids is None) == (per_epoch is None):

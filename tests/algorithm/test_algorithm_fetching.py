@@ -108,6 +108,15 @@ def test_samples(shards: str, tmp_path: Path, workers: int) -> None:
     assert (meta["fetch"], meta["costs"]) == ("samples", SAMPLES["costs"])
 
 
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_a_cache_that_keeps_a_full_first_epoch_is_told(
+    shards: str, tmp_path: Path, warmup: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows, _ = train(shards, tmp_path, warmup_epochs=warmup, **SAMPLES)
+    told = "fetch='samples' saves nothing in this run" in caplog.text
+    assert told == (total(rows[1:]) == 0) == (warmup > 0)
+
+
 @MODES
 def test_what_is_trained_on_does_not_depend_on_how_it_is_fetched(
     shards: str, tmp_path: Path, mode: dict[str, Any]

@@ -65,12 +65,15 @@ def test_a_plan_is_what_a_run_downloads(
     remote, local, ratio, epochs = write_shards(tmp_path / "remote", **writer), "local", 0.04, 4
     found = figures(remote, "--ratio", ratio, "--epochs", epochs, "--warmup", warmup)
     dataset = make_dataset(None, remote=remote, local=str(tmp_path / local), keep_zip=True)
-    seen, by_epoch = 0, []
+    seen, by_epoch, been = 0, [], np.zeros(NUM_SAMPLES, bool)
     for epoch in range(epochs):
         if epoch < warmup:
             clear(dataset)
+            been[:] = True
         else:
-            select(dataset, draw_ids(NUM_SAMPLES, ratio, 0, epoch))
+            ids = draw_ids(NUM_SAMPLES, ratio, 0, epoch, been)
+            select(dataset, ids)
+            been[ids] = True
         for _ in dataset:
             pass
         by_epoch.append(downloaded(tmp_path / local) - seen)
@@ -100,17 +103,21 @@ def test_a_plan_is_what_a_run_downloads_by_ranges(
     dataset = make_dataset(None, remote=remote, local=str(tmp_path / "local"))
     costs = {"dollars_per_million_requests": price}
     attachment = attach(dataset, fetch="samples", costs=costs)
-    by_epoch = []
+    by_epoch, been = [], np.zeros(count, bool)
     for epoch in range(epochs):
         before = attachment.egress().bytes
-        attachment.serve(draw_ids(count, ratio, 0, epoch))
+        ids = draw_ids(count, ratio, 0, epoch, been)
+        attachment.serve(ids)
+        been[ids] = True
         for _ in dataset:
             pass
         by_epoch.append(attachment.egress().bytes - before)
     # The text that a header ends with is not in the index.
     assert found["bytes_by_epoch"]["samples"] == pytest.approx(by_epoch, rel=0.01)
     assert found["modes"]["samples"]["requests"] == attachment.egress().requests
+    # Unseen samples come first: after three epochs and a third everything was there.
     assert 0 < by_epoch[-1] < by_epoch[0] < found["bytes"]
+    assert sum(by_epoch) >= 0.99 * found["bytes"]
 
 
 def test_figures_fit_one_another(figures: Invoke, shards: str) -> None:
@@ -186,6 +193,40 @@ def test_a_duration_of_a_recipe(figures: Invoke, shards: str, duration: str, epo
     data = f"train_loader.dataset.local={shards}"
     more = "train_loader.batch_size=6", f"trainer.max_duration={duration}"
     assert figures(RECIPE, data, *more)["epochs"] == epochs
+
+
+def test_a_recipe_tells_prices_and_how_is_selected(
+    figures: Invoke, invoke: Invoke, shards: str
+) -> None:
+    data = f"train_loader.dataset.local={shards}"
+    agent = "algorithms.data_agent"
+    free = figures(RECIPE, data, f"{agent}.costs={{dollars_per_gb: 0}}")
+    # Where bytes are free, all comes whole; an option says otherwise.
+    assert free["bytes_by_epoch"]["samples"] == free["bytes_by_epoch"]["shards"]
+    assert free["costs"]["dollars_per_gb"] == 0
+    assert figures(RECIPE, data, "--dollars-per-gb", 0.5)["costs"]["dollars_per_gb"] == 0.5
+    assert figures(RECIPE, data, "--concurrency", 3)["costs"]["concurrency"] == 3
+    assert "Prices: $0 per" in invoke(RECIPE, data, f"{agent}.costs={{dollars_per_gb: 0}}").output
+
+    def notes(selector: str) -> str:
+        cold = "--warmup", 0, "--ratio", 0.3
+        return " ".join(figures(RECIPE, data, f"{agent}.selector={selector}", *cold)["notes"])
+
+    assert "comes first" in notes("entropy") and "had its turn" in notes("entropy")
+    assert "comes first" not in notes("random") and "had its turn" not in notes("random")
+    assert "egress_weight is not simulated" in notes("{name: random, egress_weight: 0.3}")
+
+
+def test_what_comes_in_parts_is_told(figures: Invoke, tmp_path: Path) -> None:
+    remote = str(tmp_path)
+    with MDSWriter(out=remote, columns={"x": "bytes"}, size_limit=20_000) as out:
+        for _ in range(300):
+            out.write({"x": bytes(900)})
+    found = figures(remote, "--cache-limit", 100_000, "--dollars-per-million-requests", 0)
+    (note,) = (note for note in found["notes"] if "in several parts" in note)
+    most = int(note.split("up to ")[1].rstrip(".").replace(",", ""))
+    assert most == 300 + 9 * 150 + 10 * found["shards"]
+    assert most > found["modes"]["samples"]["requests"]
 
 
 def test_what_cannot_be_read_by_ranges_is_told(

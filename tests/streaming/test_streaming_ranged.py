@@ -65,7 +65,9 @@ def content(sample_id: int) -> bytes:
     return rng.bytes(int(rng.integers(6_000, 20_000)))
 
 
-def make_large(remote: str, local: Path, workers: int = 0, **dataset: Any) -> tuple[Any, Any]:
+def make_large(
+    remote: str, local: Path, workers: int = 0, fetch: str | None = "samples", **dataset: Any
+) -> tuple[Any, Any]:
     made = StreamingDataset(remote=remote, local=str(local), batch_size=4, shuffle=True, **dataset)
     loader = StreamingDataLoader(
         made,
@@ -74,7 +76,7 @@ def make_large(remote: str, local: Path, workers: int = 0, **dataset: Any) -> tu
         collate_fn=list,
         multiprocessing_context="fork" if workers else None,
     )
-    return attach(made, loader, **RANGED), loader
+    return attach(made, loader, fetch=fetch, costs=FREE_REQUESTS), loader
 
 
 def served_large(loader: Any) -> list[int]:
@@ -464,6 +466,51 @@ def test_whole_shards_of_the_cache_are_used(large: str, tmp_path: Path, workers:
     attachment.serve(draw(100, 0, 200))
     assert_exactly_once([served_large(loader)], draw(100, 0, 200))
     assert attachment.egress().bytes == 0
+
+
+@WORKERS
+@pytest.mark.parametrize("fetch", [None, "shards"])
+def test_what_came_by_ranges_is_used_by_a_run_that_fetches_whole_shards(
+    large: str, tmp_path: Path, workers: int, fetch: str | None
+) -> None:
+    attachment, loader = make_large(large, tmp_path)
+    attachment.serve(range(0, 200, 2))
+    served_large(loader)
+    attachment, loader = make_large(large, tmp_path, workers, fetch)
+    assert attachment.dataset.cache_usage - index_size(tmp_path) == on_disk_counted(tmp_path)
+    attachment.serve(range(0, 200, 4))
+    assert_exactly_once([served_large(loader)], range(0, 200, 4))
+    assert attachment.egress().bytes == 0
+    attachment.serve(range(200))
+    assert_exactly_once([served_large(loader)], range(200))
+    shards = sorted(Path(large).glob("*.mds"))
+    assert attachment.egress().bytes == sum(path.stat().st_size for path in shards)
+    assert not list(tmp_path.rglob(".composer*/*.mds"))
+    assert attachment.dataset.cache_usage - index_size(tmp_path) == on_disk_counted(tmp_path)
+
+
+def test_what_is_fetched_can_be_changed_between_epochs(large: str, tmp_path: Path) -> None:
+    attachment, loader = make_large(large, tmp_path, fetch=None)
+    dataset = attachment.dataset
+    (first,) = (path for path in Path(large).glob("*.mds") if "00000" in path.name)
+
+    def serve(ids: list[int], **fetch: Any) -> int:
+        before = attachment.egress().bytes
+        select(dataset, ids, **fetch)
+        assert_exactly_once([served_large(loader)], ids)
+        return attachment.egress().bytes - before
+
+    by_ranges = {"fetch": "samples", "costs": FREE_REQUESTS}
+    assert serve([2, 4], **by_ranges) == size_of(large, [2, 4])
+    assert serve([2, 6], costs=FREE_REQUESTS) == size_of(large, [6]) - header_of(large, 0)
+    assert serve([2, 4, 6], fetch="shards") == 0
+    assert serve([2, 8], fetch="shards") == first.stat().st_size
+    assert serve([100, 101], **by_ranges) == size_of(large, [100, 101])
+
+
+def header_of(folder: str, shard: int) -> int:
+    shards = json.loads(Path(folder, "index.json").read_text())["shards"]
+    return header_size(shards[shard]["samples"])
 
 
 def overwrite_header(path: Path) -> None:
