@@ -15,6 +15,7 @@ from composer_dataagent.checks import is_number
 
 # Streaming's clients ask for an object's size before they fetch it.
 REQUESTS_OF_SHARD = 2
+_MOST = 1e15  # of any number
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class Costs:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (is_number(value) and 0 <= value < np.inf):
+            if not (is_number(value) and 0 <= value <= _MOST):
                 raise ValueError(
-                    f"{field.name}={value!r} is not accepted; it must be a number >= 0"
+                    f"{field.name}={value!r} is not accepted; it must be a number >= 0, and "
+                    f"{_MOST:g} at most"
                 )
         if self.bandwidth == 0:
             raise ValueError("bandwidth=0 is not accepted; it must be a number > 0")
@@ -107,7 +109,7 @@ class Costs:
         """Bytes between two samples that are cheaper to read than another request is."""
         if self.per_byte == 0:
             return 1 << 62 if self.per_request else 0
-        return int(self.per_request / self.per_byte)
+        return int(min(self.per_request / self.per_byte, 1 << 62))
 
     def whole_is_cheaper(
         self,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from obstore.exceptions import GenericError
 
 from composer_dataagent.streaming.partial import PartialShard
 from composer_dataagent.streaming.remotes import open_store
-from composer_dataagent.streaming.spans import coalesce, header_size, offsets_of
+from composer_dataagent.streaming.spans import coalesce, header_size, offsets_of, said_size
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -71,16 +72,19 @@ class Traffic:
         requests (int): How many.
         bytes (int): Of what came back, without headers of the protocol.
         failure (str): Why not all that was wanted has come; empty if it has. What came is held.
+        is_full (bool): Whether that is because the disk has no room for it.
     """
 
     requests: int = 0
     bytes: int = 0
     failure: str = ""
+    is_full: bool = False
 
 
 _MOST_AT_ONCE = 1 << 24  # bytes of a request: it has a time limit, and what comes is in memory
 _PATIENCE = 6  # times the limit for an attempt
 _THREAD = "tokio-rt-worker"  # what the client calls its threads
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # The client itself tries again what a store refuses for a moment.
 _WORTH_ANOTHER_TRY = (EOFError, GenericError)
 _stores: dict[tuple[str, float], ObjectStore] = {}
@@ -137,6 +141,7 @@ def _try(order: Order, traffic: Traffic) -> Exception | None:
         said = isinstance(error, _RangesError)
         first_line = str(error).partition("\n")[0]
         traffic.failure = first_line if said else f"{type(error).__name__}: {first_line}"
+        traffic.is_full = isinstance(error, OSError) and error.errno in _FULL
         return error
     traffic.failure = ""
     return None
@@ -271,15 +276,10 @@ def _check(
     samples: NDArray[np.int64],
     offsets: NDArray[np.int64],
 ) -> None:
-    """Check that samples are such: MDS has no checksum of one, but each says how long it is."""
-    variable = order.column_sizes.count(None)
-    fixed = sum(size or 0 for size in order.column_sizes) + 4 * variable
+    """Check that samples are such."""
     for sample in samples.tolist():
-        at, size = offsets[sample] - begin, offsets[sample + 1] - offsets[sample]
-        if size >= fixed:
-            says = fixed + int(np.frombuffer(data, np.uint32, variable, at).sum(dtype=np.int64))
-            if says == size:
-                continue
-        raise _RangesError(
-            f"{order.key}: the columns of its sample {sample} do not add up to its {size} bytes"
-        )
+        at, size = int(offsets[sample] - begin), int(offsets[sample + 1] - offsets[sample])
+        if said_size(data[: at + size], order.column_sizes, at) != size:
+            raise _RangesError(
+                f"{order.key}: the columns of its sample {sample} do not add up to its {size} bytes"
+            )

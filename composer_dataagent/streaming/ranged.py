@@ -9,6 +9,7 @@ finds in its cache is always whole, also in a later run without any selection.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import math
@@ -31,7 +32,7 @@ from composer_dataagent.streaming.needs import Needs
 from composer_dataagent.streaming.part_folders import folder_name
 from composer_dataagent.streaming.partial import PartialShard
 from composer_dataagent.streaming.reading import DamagedShardError, FastMDSReader, OpenMDSReader
-from composer_dataagent.streaming.spans import Spans, coalesce, header_size
+from composer_dataagent.streaming.spans import Spans, coalesce, header_size, said_size
 from composer_dataagent.streaming.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -141,11 +142,16 @@ class RangedMDSReader(FastMDSReader):
         if isinstance(file, PartialShard) and not file.has(idx):
             self._close()  # another file may have come to its place
             raise NotHeldError(f"{self.partial_path} does not hold sample {idx}")
-        try:
+        if not isinstance(file, PartialShard):
             return self._read(file, idx)
+        try:
+            data = self._read(file, idx)
+            # Of a part whose book is damaged it may be a hole.
+            if said_size(data, self.column_sizes) != len(data):
+                raise DamagedShardError(f"{self.partial_path} is damaged in its sample {idx}")
+            return data
         except DamagedShardError:
-            if isinstance(file, PartialShard):
-                self._forget_partial()
+            self._forget_partial()
             raise
 
     def _open(self) -> Any:
@@ -253,7 +259,11 @@ class RangedMDSReader(FastMDSReader):
         return remote if "://" in remote else os.path.abspath(remote)
 
     def _fetch(self, missing: NDArray[np.int64]) -> str:
-        """Why it failed; empty if it did not."""
+        """Why it failed; empty if it did not.
+
+        Raises:
+            OSError: The disk is full.
+        """
         stream, ranges = self.stream, self.ranges
         order = Order(
             remote=self._remote(),
@@ -273,6 +283,8 @@ class RangedMDSReader(FastMDSReader):
         if not traffic.failure:
             del ranges.failures[order.remote]
             return ""
+        if traffic.is_full:  # a whole shard would need even more room
+            raise OSError(errno.ENOSPC, traffic.failure, self.partial_path)
         log.warning("%s is fetched whole: %s", self.raw_data.basename, traffic.failure)
         ranges.failures[order.remote] += 1
         if ranges.has_failed(order.remote):
@@ -349,7 +361,10 @@ class RangedMDSReader(FastMDSReader):
             return 0
         later = self.ranges.needs.of_shard(self.shard_id, self.ranges.done(), 1.0)
         kept = np.flatnonzero(partial.held() & later)
-        partial.copy(self.partial_path, kept)
+        try:
+            partial.copy(self.partial_path, kept)
+        except ValueError:  # it is damaged, so that nothing of it can be kept
+            self._forget_partial()
         self._close()
         after = self.partial()
         held = self.ranges.tally.held()
@@ -363,7 +378,10 @@ class RangedMDSReader(FastMDSReader):
         self.ranges.tally.reserved()[self.shard_id] = 0
 
     def _is_whole(self) -> bool:
-        return os.path.exists(self._path)
+        try:
+            return os.stat(self._path).st_size == self.raw_data.bytes
+        except FileNotFoundError:
+            return False
 
 
 def has_served(shard: Any) -> bool:

@@ -23,6 +23,8 @@ from streaming.base.format.mds.encodings import _get_coder
 from streaming.base.format.mds.reader import MDSReader
 from streaming.base.spanner import Spanner
 
+from composer_dataagent.streaming.spans import header_size
+
 _SPAN = Struct("=2I")  # where a sample begins and ends
 _FILES_KEPT = 128  # a process may often have no more than 1,024 open
 
@@ -118,7 +120,7 @@ class FastMDSReader(MDSReader):
         """Let the next read open the file anew."""
 
     def _check_span(self, idx: int, begin: int, end: int) -> None:
-        if not begin < end <= self.raw_data.bytes:
+        if not header_size(self.samples) <= begin < end <= self.raw_data.bytes:
             raise DamagedShardError(
                 f"{self._path} is damaged: it says that sample {idx} is from byte {begin} to {end}"
             )

@@ -26,7 +26,10 @@ def can_read_ranges(remote: str | None) -> bool:
     Args:
         remote (str | None): As streaming takes it: a URL or a folder.
     """
-    return bool(remote) and urlparse(remote).scheme in _OPENERS
+    url = urlparse(remote or "")
+    # The client takes objects' names for paths, where these are no folders.
+    is_path = not {"", ".", ".."} & {*url.path.removesuffix("/").split("/")[1:]}
+    return bool(remote) and url.scheme in _OPENERS and (is_path or not url.scheme)
 
 
 def open_store(remote: str, timeout: float) -> ObjectStore:

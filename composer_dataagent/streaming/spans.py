@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -50,6 +51,25 @@ def offsets_of(header: bytes, samples: int, size: int) -> NDArray[np.int64]:
             "order that is none"
         )
     return offsets
+
+
+def said_size(data: bytes | memoryview, column_sizes: Sequence[int | None], at: int = 0) -> int:
+    """How long a sample is, as it says itself; MDS has no checksum of one.
+
+    Args:
+        data (bytes | memoryview): It begins with the sizes of its columns of variable size, uint32
+            each.
+        column_sizes (Sequence[int | None]): Bytes of each column; None where that varies.
+        at (int): Where in ``data`` it begins. Default: ``0``.
+
+    Returns:
+        int: Bytes; what is in ``data`` may be fewer.
+    """
+    variable = column_sizes.count(None)
+    fixed = sum(size or 0 for size in column_sizes) + 4 * variable
+    if len(data) < at + 4 * variable:
+        return fixed
+    return fixed + int(np.frombuffer(data, np.uint32, variable, at).sum(dtype=np.int64))
 
 
 def coalesce(

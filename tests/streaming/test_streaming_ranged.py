@@ -8,6 +8,9 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -129,6 +132,7 @@ def test_ranges_hold_the_samples_and_no_more_than_gaps(
 
 
 def test_what_costs_nothing_more_is_read_at_once() -> None:
+    assert Costs(dollars_per_gb=1e-310).gap == 1 << 62
     assert Costs().gap == 4_444  # 0.4 dollars a million against 0.09 a GB
     assert Costs(dollars_per_million_requests=0).gap == 0
     assert Costs(dollars_per_gb=0).whole_is_cheaper(3, 10, 1_000)
@@ -144,6 +148,7 @@ def test_what_costs_nothing_more_is_read_at_once() -> None:
         ({"bandwidth": 0}, "bandwidth=0"),
         ({"concurrency": 1.5}, "concurrency=1.5"),
         ({"latency": float("nan")}, "latency=nan"),
+        ({"latency": 10**400}, "latency=1000.*at most"),
     ],
 )
 def test_costs_that_make_no_sense(shards: str, costs: dict[str, Any], message: str) -> None:
@@ -513,32 +518,99 @@ def header_of(folder: str, shard: int) -> int:
     return header_size(shards[shard]["samples"])
 
 
-def overwrite_header(path: Path) -> None:
+def overwrite(path: Path, data: bytes, at: int) -> None:
     with path.open("r+b") as file:
-        file.write(b"\xff" * 60)
+        file.seek(at, os.SEEK_SET if at >= 0 else os.SEEK_END)
+        file.write(data)
+
+
+def say_that_all_is_held(path: Path) -> None:
+    overwrite(path, b"\xff\xff", -2)  # of some 20 samples the last ones
+
+
+def put_a_copy_in_place(path: Path) -> None:
+    """With holes that it believes to be samples, as if samples came while it was made."""
+    copy = shutil.copy(path, path.with_name("copy"))
+    say_that_all_is_held(Path(copy))
+    os.replace(copy, path)
 
 
 DAMAGES = {
     "deleted": os.remove,
     "emptied": lambda path: os.truncate(path, 0),
     "cut": lambda path: os.truncate(path, 5_000),
-    "overwritten": overwrite_header,
+    "overwritten": partial(overwrite, data=b"\xff" * 60, at=0),
+    "zeroed": partial(overwrite, data=bytes(60), at=0),
+    "believed": say_that_all_is_held,
+    "copied": put_a_copy_in_place,
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"more"),
 }
 
 
 @WORKERS
+@pytest.mark.parametrize("limit", [None, 1_300_000])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_parts_are_fetched_again(
-    large: str, tmp_path: Path, damage: str, workers: int
+    large: str, tmp_path: Path, damage: str, workers: int, limit: int | None
 ) -> None:
-    attachment, loader = make_large(large, tmp_path, workers)
+    attachment, loader = make_large(large, tmp_path, workers, cache_limit=limit)
     for epoch in range(3):
         ids = draw(100, epoch, 200)
         attachment.serve(ids)
         assert_exactly_once([served_large(loader)], ids)
         for part in sorted(tmp_path.rglob("*.mds"))[epoch::3]:
             DAMAGES[damage](part)
+
+
+@given(seed=st.integers(0, 20))
+@settings(max_examples=5, deadline=None)
+def test_a_copy_of_parts_with_samples_of_fixed_size_is_not_believed(
+    tmp_path_factory: pytest.TempPathFactory, shards: str, seed: int
+) -> None:
+    """Nothing in such a sample tells it from a hole."""
+    folder = tmp_path_factory.mktemp("local")
+    dataset = {"remote": shards, "local": str(folder)}
+    attachment, loader = make_attached(None, dataset=dataset, attach_with=RANGED)
+    attachment.serve(draw(30, seed))
+    served(loader)
+    for path in folder.rglob(".composer*/*.mds"):
+        put_a_copy_in_place(path)
+    attachment, loader = make_attached(None, dataset=dataset, attach_with=RANGED)
+    ids = draw(60, seed + 1)
+    attachment.serve(ids)
+    assert_exactly_once(served(loader), ids, padding=1)
+
+
+_ON_A_SMALL_DISK = """
+import sys
+from composer_dataagent.streaming import select
+from streaming import StreamingDataset
+dataset = StreamingDataset(remote=sys.argv[1], local=sys.argv[2], batch_size=4)
+select(dataset, range(0, 200, 2), fetch="samples")
+list(dataset)
+"""
+
+
+def test_a_full_disk_is_told_and_not_filled_with_whole_shards(large: str, tmp_path: Path) -> None:
+    local = tmp_path / "small"
+    local.mkdir()
+    script = (
+        'mount -t tmpfs -o size=400k tmpfs "$1" || exit 77; "$2" -c "$3" "$4" "$1"; code=$?; '
+        'find "$1" -type f; exit $code'
+    )
+    apart = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    run = subprocess.run(
+        [*apart, str(local), sys.executable, _ON_A_SMALL_DISK, large],
+        capture_output=True,
+        text=True,
+    )
+    if run.returncode == 77 or run.stderr.startswith("unshare:"):
+        pytest.skip(f"no file system can be mounted here: {run.stderr}")
+    assert run.returncode == 1 and "No space left on device" in run.stderr
+    # Neither whole shards, nor what nobody will read.
+    found = [Path(name) for name in run.stdout.split() if not name.endswith("index.json")]
+    assert found and all(re.fullmatch(r"shard\.\d+\.mds", path.name) for path in found)
+    assert all(path.parent != local for path in found)
 
 
 def test_a_shard_of_which_all_is_needed_comes_whole(large: str, tmp_path: Path) -> None:

@@ -13,7 +13,16 @@ from object_store import ObjectStore
 from composer_dataagent.streaming.remotes import can_read_ranges, open_store
 
 RANGED = ("s3://bucket/a", "gs://bucket/a", "azure://account.blob.example/container/a", "/a", "a/b")
+RANGED += ("s3://bucket", "s3://bucket/", "s3://bucket/a/", "a//b/../c")
 WHOLE = ("oci://b@n/a", "sftp://host/a", "hf://datasets/a", "dbfs:/Volumes/a", "azure-dl://a/b")
+# Keys that are no paths: streaming reads just these.
+NO_PATHS = (
+    "s3://bucket/a//",
+    "s3://bucket//a",
+    "gs://bucket/a//b",
+    "s3://bucket/a/../b",
+    "s3://b/.",
+)
 NONE = "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"
 
 
@@ -22,7 +31,7 @@ def test_read_by_ranges(remote: str) -> None:
     assert can_read_ranges(remote)
 
 
-@pytest.mark.parametrize("remote", [*WHOLE, None, ""])
+@pytest.mark.parametrize("remote", [*WHOLE, *NO_PATHS, None, ""])
 def test_read_whole(remote: str | None) -> None:
     assert not can_read_ranges(remote)
 
