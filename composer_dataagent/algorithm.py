@@ -456,8 +456,13 @@ class DataAgent(Algorithm):
             }
         )
 
-    def _tell_of_savings(self, attachment: Attachment) -> None:
-        keeps_all = attachment.has_remote() and not attachment.dataset.cache_limit
+    def _tell_of_savings(self, state: State, attachment: Attachment) -> None:
+        # Several nodes get other parts of the data in each epoch; a run that goes on may do so
+        # where nothing is there yet.
+        is_one_node = dist.get_world_size() == dist.get_local_world_size()
+        if not is_one_node or state.timestamp.batch > 0 or not attachment.has_remote():
+            return
+        keeps_all = not attachment.dataset.cache_limit
         if self.fetch == "samples" and keeps_all and self.schedule(0, 0.0) == 1:
             log.warning(
                 "fetch='samples' saves nothing in this run: its first epoch is full, and the cache "
@@ -593,7 +598,7 @@ class DataAgent(Algorithm):
                 "has only these"
             )
         self.num_samples = attachment.num_samples
-        self._tell_of_savings(attachment)
+        self._tell_of_savings(state, attachment)
         self._loader = loader
         self._full_batches = len(loader)
         self._times = Timetable(

@@ -158,7 +158,7 @@ def planned_run(recipe: Recipe) -> PlannedRun:
     return PlannedRun(
         source=str(source),
         split=dataset.get("split"),
-        schedule=agent.schedule,
+        schedule=replace(agent.schedule, ratio=agent.selector.ratio_of(agent.schedule.ratio)),
         duration=recipe.trainer.get("max_duration"),
         batch_size=loader.batch_size,
         cache_limit=dataset.get("cache_limit") or None,  # to streaming, 0 is no limit
@@ -354,7 +354,12 @@ def _notes(
     ]
     if limit is None:
         notes.append("Everything that was fetched is kept: no cache limit.")
-        if ratios[0] == 1 and len(ratios) > 1:
+        if run.nodes > 1:
+            notes.append(
+                "A node that gets another part of the data in a later epoch fetches what it has "
+                "not had itself."
+            )
+        elif ratios[0] == 1 and len(ratios) > 1:
             notes.append(
                 "The first epoch is full and all of it is kept, so that later ones fetch nothing, "
                 "however they select. Egress is saved where the cache is smaller than the data "
@@ -379,8 +384,8 @@ def _notes(
         if most > by_epoch["samples"][:, 1].sum():
             notes.append(
                 "Where the cache is too small for an epoch's selection, a shard's samples come in "
-                "several parts, as they are needed: that takes more requests than simulated, up to "
-                f"{most:,}."
+                "several parts, as they are needed: that takes more requests than simulated, about "
+                f"{most:,} if each comes alone."
             )
     if run.nodes > 1:
         notes.append(

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from composer_dataagent import collectives
 from composer_dataagent.streaming.ahead import fetch_ahead
 from composer_dataagent.streaming.attachment import Attachment, Ids, Shards, epoch_number, to_mask
-from composer_dataagent.streaming.by_ranges import read_by_ranges, read_whole
+from composer_dataagent.streaming.by_ranges import read_by_ranges, read_whole, tidy_up
 from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.dataset import is_selective, names_in_the_way, selective
 from composer_dataagent.streaming.folders import make_folder, remove_file, remove_folder
@@ -40,6 +40,7 @@ from composer_dataagent.streaming.metered import meter
 from composer_dataagent.streaming.needs import Needs
 from composer_dataagent.streaming.outside import read_batches
 from composer_dataagent.streaming.planning import BATCHING_METHODS
+from composer_dataagent.streaming.ranged import Ranges
 from composer_dataagent.streaming.reading import speed_up
 from composer_dataagent.streaming.rounds import batches_of
 from composer_dataagent.streaming.shards import can_be_fetched
@@ -119,6 +120,8 @@ class StreamingAttachment(Attachment):
             ValueError: No id, one twice, or one outside the data set.
             TypeError: The ids are not integers.
         """
+        if self.dataset.ranges is not None:
+            self.dataset.ranges.failures.clear()  # this process runs no epoch
         upcoming = self.upcoming_epoch()
         epoch = upcoming if epoch is None else epoch_number(epoch)
         record = self._store.publish(to_mask(ids, self.num_samples), epoch)
@@ -329,7 +332,9 @@ def attach(
     is_new = not is_selective(dataset)
     if is_new:
         _check_dataset(dataset)
+    if is_new or _changes(dataset, fetch, costs):
         refuse_workers_that_know_nothing(dataset)
+    if is_new:
         _make_selective(dataset)
     if is_new or memory_map:
         speed_up(dataset, memory_map)
@@ -342,6 +347,13 @@ def attach(
         loader.__class__ = beside(type(loader))
         dataset.recent_ids = deque(maxlen=loader.batch_size)  # type: ignore[attr-defined]
     return StreamingAttachment(dataset, 0 if loader is None else loader.num_workers)
+
+
+def _changes(dataset: Any, fetch: str | None, costs: Costs) -> bool:
+    """Whether a dataset that is attached is to fetch in another way."""
+    ranges: Ranges | None = dataset.ranges
+    now = None if ranges is None or ranges.is_whole else ranges.costs
+    return fetch is not None and now != (costs if fetch == "samples" else None)
 
 
 def _make_selective(dataset: StreamingDataset) -> None:
@@ -364,6 +376,7 @@ def _make_selective(dataset: StreamingDataset) -> None:
     if dataset._unique_rank_world.is_local_leader:
         for name in (dataset.needs.path, *dataset.tally.paths):  # type: ignore[attr-defined]
             weakref.finalize(store, remove_file, name, os.getpid())
+        tidy_up(dataset)
     meter(dataset)
     # Last: threads of an epoch that runs already are in its methods at once, and need all of this.
     dataset.__class__ = cls

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,12 @@ from streaming import Stream
 
 from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.metered import overridden
-from composer_dataagent.streaming.part_folders import folder_name, is_in_the_way, remove_stale
+from composer_dataagent.streaming.part_folders import (
+    folder_name,
+    is_in_the_way,
+    remove_stale,
+    remove_unfinished,
+)
 from composer_dataagent.streaming.ranged import OpenRangedMDSReader, RangedMDSReader, Ranges
 from composer_dataagent.streaming.shards import can_be_fetched, why_whole
 
@@ -66,6 +72,13 @@ def read_whole(dataset: Any) -> None:
         ranges.is_whole = True
 
 
+def tidy_up(dataset: Any) -> None:
+    """Remove parts of shards that nobody will use any more; done by one process of a node."""
+    with contextlib.suppress(OSError):  # where the system does not tell of its start are no parts
+        for stream in dataset.streams:
+            remove_stale(Path(stream.local, stream.split))
+
+
 def _has_parts(dataset: Any) -> bool:
     try:
         name = folder_name()
@@ -103,18 +116,14 @@ def _adopt(dataset: Any) -> None:
     ranged = [shard for shard in dataset.shards if isinstance(shard, RangedMDSReader)]
     parts = {str(Path(shard.partial_path)) for shard in ranged}
     for folder in {Path(shard.dirname, shard.split) for shard in ranged}:
-        remove_stale(folder)
         for left in folder.glob(f"{folder_name()}/**/*"):
-            if str(left) not in parts and not left.is_dir():  # a killed process was writing it
-                left.unlink(missing_ok=True)
+            if str(left) not in parts and not left.is_dir():
+                remove_unfinished(left)
     held = dataset.tally.held()
     with FileLock(dataset._cache_filelock_path):
         for shard in ranged:
-            shard.prefer_whole()
-            partial = shard.partial()
-            if partial is not None and not held[shard.shard_id]:
-                held[shard.shard_id] = partial.bytes_on_disk()
-                dataset.cache_usage += int(held[shard.shard_id])
+            held[shard.shard_id] = shard.adopt()
+            dataset.cache_usage += int(held[shard.shard_id])
         while dataset.cache_limit and dataset.cache_usage > dataset.cache_limit:
             dataset._evict_coldest_shard()
 

@@ -163,21 +163,10 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
 
         # ------------------------------------------------------------------ what is fetched
 
-        def get_item(self, sample_id: int, *args: Any, **kwargs: Any) -> Any:
-            if self.ranges is None:
-                return super().get_item(sample_id, *args, **kwargs)
-            shard_id, at = self.spanner[sample_id]
-            with self.ranges.wanting(shard_id, [at]):
-                return super().get_item(sample_id, *args, **kwargs)
-
         def stored_columns(self, sample_id: int) -> dict[str, Any]:
             """The stored columns of a sample, whatever the user's class makes of them."""
-            if self.ranges is None:
-                self.validate_shard_of(sample_id)
-                return StreamingDataset.get_item(self, sample_id)
-            shard_id, at = self.spanner[sample_id]
-            with self.ranges.wanting(shard_id, [at]):
-                return StreamingDataset.get_item(self, sample_id)
+            self.validate_shard_of(sample_id)
+            return StreamingDataset.get_item(self, sample_id)
 
         def hold(self, sample_ids: NDArray[np.int64]) -> None:
             """Fetch samples that are about to be read, shard by shard instead of one by one."""
@@ -186,8 +175,9 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
             shards = self.shards_of(sample_ids)
             for shard_id in np.unique(shards).tolist():
                 inside = sample_ids[shards == shard_id] - self.sample_offset_per_shard[shard_id]
-                with self.ranges.wanting(shard_id, inside.tolist()):
-                    self.prepare_shard(shard_id)
+                self.ranges.want(shard_id, inside.tolist())
+                self.prepare_shard(shard_id)
+            self.ranges.want_no_more()
 
         def is_complete(self, shard_id: int) -> bool:
             """Whether a shard is there with all that is needed of it now."""
@@ -246,9 +236,12 @@ def selective(cls: type[StreamingDataset]) -> type[StreamingDataset]:
                         continue
                     freed = self.shards[shard_id].trim()
                     self.cache_usage -= freed
+                    if not self.shards[shard_id].is_partial():  # it was damaged
+                        self._forget(shard_id, 0)
                     if freed > 0:  # or it would be asked for ever
                         return None
-                if time_ns() - _AT_LEAST < self._shard_access_times[coldest] < NEVER:
+                in_use = time_ns() - _AT_LEAST < self._shard_access_times[coldest] < NEVER
+                if in_use and self.ranges is not None:
                     raise NoRoomYetError("all shards came or were read at this moment")
             self._evict_shard(coldest)
 

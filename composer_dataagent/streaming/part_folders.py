@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import time
 from pathlib import Path
 
+_SECONDS_TO_WRITE = 60.0
 _PREFIX = ".composer_dataagent-1-"
 
 
@@ -41,5 +43,13 @@ def remove_stale(folder: Path) -> None:
     """
     start = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     for left in folder.glob(f"{_PREFIX}*"):
-        if left.name != folder_name() and left.stat().st_mtime < start:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another machine tidies up, too
+            if left.name != folder_name() and left.stat().st_mtime < start:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def remove_unfinished(file: Path) -> None:
+    """Remove what a killed process was writing; another container's may be at it just now."""
+    with contextlib.suppress(FileNotFoundError):
+        if file.stat().st_mtime < time.time() - _SECONDS_TO_WRITE:
+            file.unlink()

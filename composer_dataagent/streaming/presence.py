@@ -141,8 +141,10 @@ def remove_abandoned(folder: str) -> None:
                 continue
             file = _LockedFile.of_this_process(path)
             if file.read(0, 1) == _WRITTEN and file.is_free(0):
-                for left in glob.glob(f"{glob.escape(path)}*"):
-                    os.remove(left)
+                # Itself last: by it the others are found.
+                for left in sorted(glob.glob(f"{glob.escape(path)}*"), reverse=True):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(left)
 
 
 class _LockedFile:
@@ -154,11 +156,13 @@ class _LockedFile:
     """
 
     _all: ClassVar[WeakValueDictionary[tuple[int, str], _LockedFile]] = WeakValueDictionary()
+    _opening: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
     def of_this_process(cls, path: str) -> _LockedFile:
         key = os.getpid(), path
-        return cls._all.get(key) or cls._all.setdefault(key, cls(path))
+        with cls._opening:  # of two, the one that is not kept would take the other's locks away
+            return cls._all.get(key) or cls._all.setdefault(key, cls(path))
 
     def __init__(self, path: str) -> None:
         self.process_id = os.getpid()
@@ -198,6 +202,13 @@ class _LockedFile:
     def __del__(self) -> None:
         if hasattr(self, "_file") and self.process_id == os.getpid():
             os.close(self._file)
+
+
+def _renew_lock() -> None:
+    _LockedFile._opening = threading.Lock()  # a thread that is not in this fork may have had it
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class WatchfulBarrier(SharedBarrier):

@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,15 +108,14 @@ class Ranges:
         """The part of the epoch that all workers of the node have served up to."""
         return 0 if self.is_ahead else int(self.tally.progress(self.workers).min())
 
-    @contextlib.contextmanager
-    def wanting(self, shard_id: int, samples: list[int]) -> Iterator[None]:
-        """Have this thread want some samples of a shard."""
-        thread = threading.get_ident()
-        self.wanted[thread] = shard_id, samples
-        try:
-            yield
-        finally:
-            self.wanted.pop(thread, None)
+    def want(self, shard_id: int, samples: list[int]) -> None:
+        """Have this thread want some samples of a shard, until it wants others or no more."""
+        self.wanted[threading.get_ident()] = shard_id, samples
+
+    def want_no_more(self) -> None:
+        """Have this thread want nothing beside what the epoch needs."""
+        if self.wanted:
+            self.wanted.pop(threading.get_ident(), None)
 
     def wanted_of(self, shard_id: int) -> list[int]:
         """What is wanted of a shard, beside what the epoch needs."""
@@ -130,7 +129,7 @@ class RangedMDSReader(FastMDSReader):
     ranges: Ranges
     shard_id: int
     stream: Stream
-    _complete: tuple[int, int, int] | None = None  # see lacks
+    _complete: tuple[int, ...] | None = None  # see lacks
 
     def get_sample_data(self, idx: int) -> bytes:
         """The bytes of a sample. See :meth:`FastMDSReader.get_sample_data`.
@@ -138,12 +137,24 @@ class RangedMDSReader(FastMDSReader):
         Raises:
             NotHeldError: The shard is there in part, without this sample.
         """
+        try:
+            data = self._read_held(idx)
+        except FileNotFoundError:
+            # What to fetch, whoever asks for it: a user's class may read one sample for another.
+            self.ranges.want(self.shard_id, [idx])
+            raise
+        self.ranges.want_no_more()
+        return data
+
+    def _read_held(self, idx: int) -> bytes:
         file = self._open()
-        if isinstance(file, PartialShard) and not file.has(idx):
-            self._close()  # another file may have come to its place
-            raise NotHeldError(f"{self.partial_path} does not hold sample {idx}")
         if not isinstance(file, PartialShard):
             return self._read(file, idx)
+        if not file.has(idx):
+            self._close()  # another file may have come to its place
+            if self._is_whole():  # another run's, perhaps
+                return self._read(FastMDSReader._open(self), idx)
+            raise NotHeldError(f"{self.partial_path} does not hold sample {idx}")
         try:
             data = self._read(file, idx)
             # Of a part whose book is damaged it may be a hole.
@@ -192,11 +203,12 @@ class RangedMDSReader(FastMDSReader):
     def lacks(self) -> bool:
         """Whether the shard is there in part, without all that is needed or wanted."""
         try:
-            inode = os.stat(self.partial_path).st_ino
+            found = os.stat(self.partial_path)
         except FileNotFoundError:
             return False
         needs = self.ranges.needs
-        known = inode, needs.serial, needs.until(self.ranges.position)
+        file = found.st_ino, found.st_ctime_ns
+        known = *file, needs.serial, needs.until(self.ranges.position)
         if known == self._complete and not self.ranges.wanted_of(self.shard_id):
             return False
         if len(self.missing()):
@@ -296,10 +308,13 @@ class RangedMDSReader(FastMDSReader):
             )
         return traffic.failure
 
-    def prefer_whole(self) -> None:
-        """Remove the part, if the shard has come whole since: by a run without ranges, perhaps."""
-        if self._is_whole():
+    def adopt(self) -> int:
+        """Bytes of the part that an earlier run left; one that is of no use any more is removed."""
+        partial = self.partial()
+        if partial is None or self._is_whole():
             self._remove_partial()
+            return 0
+        return partial.bytes_on_disk()
 
     def _remove_partial(self) -> None:
         self._forget_partial()
@@ -319,8 +334,11 @@ class RangedMDSReader(FastMDSReader):
         Stock code counts a shard when it has come, and so forgets those that are under way.
         """
         size = super().get_max_size()
-        reads = self._reads(self.missing())
-        if reads is not None:
+        missing = self.missing()
+        reads = self._reads(missing)
+        if not len(missing) and self.is_partial():
+            size = 0  # all is there
+        elif reads is not None:
             header, spans = reads
             spans = [(0, header), *spans]
             blocks = sum(-(-end // BLOCK) - begin // BLOCK for begin, end in spans)
@@ -365,6 +383,8 @@ class RangedMDSReader(FastMDSReader):
             partial.copy(self.partial_path, kept)
         except ValueError:  # it is damaged, so that nothing of it can be kept
             self._forget_partial()
+        except OSError:  # no room for the copy: something else has to go
+            return 0
         self._close()
         after = self.partial()
         held = self.ranges.tally.held()

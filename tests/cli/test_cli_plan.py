@@ -217,6 +217,19 @@ def test_a_recipe_tells_prices_and_how_is_selected(
     assert "egress_weight is not simulated" in notes("{name: random, egress_weight: 0.3}")
 
 
+def test_a_recipe_that_serves_everything(figures: Invoke, shards: str) -> None:
+    data = f"train_loader.dataset.local={shards}"
+    assert figures(RECIPE, data, "algorithms.data_agent.selector=full")["ratio"] == 1
+
+
+def test_that_all_is_kept_saves_no_later_epoch_of_another_node(
+    figures: Invoke, shards: str
+) -> None:
+    notes = {n: " ".join(figures(shards, "--nodes", n)["notes"]) for n in (1, 2)}
+    assert "later ones fetch nothing" in notes[1] and "another part" not in notes[1]
+    assert "later ones fetch nothing" not in notes[2] and "another part" in notes[2]
+
+
 def test_what_comes_in_parts_is_told(figures: Invoke, tmp_path: Path) -> None:
     remote = str(tmp_path)
     with MDSWriter(out=remote, columns={"x": "bytes"}, size_limit=20_000) as out:
@@ -224,7 +237,7 @@ def test_what_comes_in_parts_is_told(figures: Invoke, tmp_path: Path) -> None:
             out.write({"x": bytes(900)})
     found = figures(remote, "--cache-limit", 100_000, "--dollars-per-million-requests", 0)
     (note,) = (note for note in found["notes"] if "in several parts" in note)
-    most = int(note.split("up to ")[1].rstrip(".").replace(",", ""))
+    most = int(note.split("about ")[1].split()[0].replace(",", ""))
     assert most == 300 + 9 * 150 + 10 * found["shards"]
     assert most > found["modes"]["samples"]["requests"]
 

@@ -69,9 +69,14 @@ def content(sample_id: int) -> bytes:
 
 
 def make_large(
-    remote: str, local: Path, workers: int = 0, fetch: str | None = "samples", **dataset: Any
+    remote: str,
+    local: Path,
+    workers: int = 0,
+    fetch: str | None = "samples",
+    kind: type[StreamingDataset] = StreamingDataset,
+    **dataset: Any,
 ) -> tuple[Any, Any]:
-    made = StreamingDataset(remote=remote, local=str(local), batch_size=4, shuffle=True, **dataset)
+    made = kind(remote=remote, local=str(local), batch_size=4, shuffle=True, **dataset)
     loader = StreamingDataLoader(
         made,
         batch_size=4,
@@ -275,6 +280,41 @@ def test_samples_that_are_not_selected_can_be_read(
     assert attachment.egress().bytes == size_of(large, everything)
 
 
+class Paired(StreamingDataset):
+    """Each sample comes with the one at the other end of the data."""
+
+    def get_item(self, sample_id: int, retry: int = 7) -> Any:
+        other = super().get_item(199 - sample_id, retry)
+        return {**super().get_item(sample_id, retry), "other": other}
+
+
+@WORKERS
+def test_samples_that_read_others_themselves(large: str, tmp_path: Path, workers: int) -> None:
+    attachment, loader = make_large(large, tmp_path, workers, kind=Paired)
+    ids = draw(40, 3, 200)
+    attachment.serve(ids)
+    seen = []
+    for sample in chain.from_iterable(loader):
+        seen.append(sample["id"])
+        assert sample["x"] == content(sample["id"])
+        assert sample["other"] == {"id": 199 - sample["id"], "x": content(199 - sample["id"])}
+    assert_exactly_once([seen], ids)
+    both = {*ids.tolist(), *(199 - ids).tolist()}
+    assert attachment.egress().bytes == size_of(large, both)
+
+
+def test_a_shard_that_comes_whole_beside_its_part_is_read(large: str, tmp_path: Path) -> None:
+    attachment, loader = make_large(large, tmp_path)
+    attachment.serve(range(0, 200, 4))
+    served_large(loader)
+    for path in Path(large).glob("*.mds"):
+        shutil.copy(path, tmp_path)  # as another run without ranges leaves it there
+    attachment.serve(range(0, 200, 2))
+    before = attachment.egress()
+    assert_exactly_once([served_large(loader)], range(0, 200, 2))
+    assert attachment.egress() == before
+
+
 def test_shards_that_cost_no_more_whole_are_fetched_whole(shards: str, tmp_path: Path) -> None:
     attachment, loader = make_attached(
         None,
@@ -431,7 +471,10 @@ def test_a_cache_by_a_relative_path(
         assert (attachment.egress().bytes == 0) == (run > 0)
 
 
-def test_parts_of_another_boot_are_not_believed(large: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fetch", [None, "shards", "samples"])
+def test_parts_of_another_boot_are_not_believed(
+    large: str, tmp_path: Path, fetch: str | None
+) -> None:
     attachment, loader = make_large(large, tmp_path)
     ids = range(0, 100, 2)
     attachment.serve(ids)
@@ -441,11 +484,12 @@ def test_parts_of_another_boot_are_not_believed(large: str, tmp_path: Path) -> N
     os.utime(old, (0, 0))
     of_another_machine = folder.with_name(folder.name[:-12] + "1" * 12)
     of_another_machine.mkdir()
-    attachment, loader = make_large(large, tmp_path)
+    attachment, loader = make_large(large, tmp_path, fetch=fetch)
     assert not old.exists() and of_another_machine.exists()
     attachment.serve(ids)
     served_large(loader)
-    assert attachment.egress().bytes == size_of(large, ids)
+    whole = sum(path.stat().st_size for path in tmp_path.glob("*.mds"))
+    assert attachment.egress().bytes == (size_of(large, ids) if fetch == "samples" else whole) > 0
 
 
 def test_what_a_killed_process_was_writing_is_removed(large: str, tmp_path: Path) -> None:
@@ -455,8 +499,11 @@ def test_what_a_killed_process_was_writing_is_removed(large: str, tmp_path: Path
     (part, *_) = tmp_path.rglob(".composer_dataagent*/*.mds")
     left = part.with_name(part.name + ".12345")
     left.write_bytes(b"half of it")
+    os.utime(left, (0, 0))
+    at_it = part.with_name(part.name + ".54321")  # another container's, perhaps
+    at_it.write_bytes(b"half of it")
     attachment, loader = make_large(large, tmp_path)
-    assert part.exists() and not left.exists()
+    assert part.exists() and at_it.exists() and not left.exists()
     attachment.serve(range(0, 200, 2))
     served_large(loader)
     assert attachment.egress().bytes == 0
@@ -511,6 +558,25 @@ def test_what_is_fetched_can_be_changed_between_epochs(large: str, tmp_path: Pat
     assert serve([2, 4, 6], fetch="shards") == 0
     assert serve([2, 8], fetch="shards") == first.stat().st_size
     assert serve([100, 101], **by_ranges) == size_of(large, [100, 101])
+
+
+def test_workers_that_run_are_not_left_with_another_fetch(large: str, tmp_path: Path) -> None:
+    made = StreamingDataset(remote=large, local=str(tmp_path), batch_size=4)
+    loader = StreamingDataLoader(
+        made,
+        batch_size=4,
+        num_workers=1,
+        collate_fn=list,
+        multiprocessing_context="fork",
+        persistent_workers=True,
+    )
+    select(made, [2, 4], fetch="shards")
+    assert_exactly_once([served_large(loader)], [2, 4])
+    for unchanged in (None, "shards"):
+        select(made, [2, 6], fetch=unchanged)
+    with pytest.raises(RuntimeError, match="persistent workers are already running"):
+        select(made, [2, 8], fetch="samples", costs=FREE_REQUESTS)
+    assert_exactly_once([served_large(loader)], [2, 6])
 
 
 def header_of(folder: str, shard: int) -> int:
@@ -816,6 +882,24 @@ def test_a_remote_whose_ranges_fail_is_not_asked_for_each_shard(
     assert_complete(outcome, ids)
     gets = Counter(request for request in store.requests("shard") if request.startswith("GET"))
     assert sorted(count == 1 for count in gets.values()) == [False, False, False, True, True, True]
+
+
+def test_a_remote_that_failed_is_asked_again_in_the_next_epoch(
+    store: ObjectStore, remotes: dict[str, str], tmp_path: Path
+) -> None:
+    first, second = list(range(OF_SHARD.stop)), list(range(OF_SHARD.stop, NUM_SAMPLES, 2))
+    store.break_down(Fault("shard", "all of it"))
+    ((broken, mended),) = run_epochs(
+        Epoch(first),
+        Epoch(second, before=store.mend),
+        dataset=arguments_of(remotes, tmp_path),
+        attach=RANGED,
+        environment=store.environment,
+    )
+    assert_complete(broken, first)
+    assert_complete(mended, second)
+    whole = {path.name for path in tmp_path.rglob("*.mds") if ".composer" not in str(path)}
+    assert whole == {f"shard.0000{shard}.mds" for shard in range(5)}
 
 
 @WORKERS
