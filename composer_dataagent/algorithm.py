@@ -35,8 +35,7 @@ from composer_dataagent.look import look, share_of_rank
 from composer_dataagent.nonfinite import ON_NONFINITE, NonfiniteWatch
 from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
-from composer_dataagent.report import History
-from composer_dataagent.report.thumbnails import choose_samples
+from composer_dataagent.report import History, choose_samples
 from composer_dataagent.rounds import Schedule, Timetable, rounds_per_epoch
 from composer_dataagent.selection import (
     LEDGER_COLUMNS,
@@ -68,7 +67,7 @@ from composer_dataagent.visits import VisitBuffer, Visits, require_ranges
 
 log = logging.getLogger(__name__)
 
-STATE_VERSION = 6
+STATE_VERSION = 7
 # What ranks tell each other of visits, and is no column of the ledger.
 _NOT_RECORDED = ("ids", "step", "nonfinite", "mean_action")
 
@@ -521,12 +520,12 @@ class DataAgent(Algorithm):
         self._keep_samples()
 
     def _keep_samples(self) -> None:
-        """Keep a few samples for the report: those that were chosen most often and least often."""
+        """Keep a few samples for the report: those that are worth a look."""
         if not self._journal.is_written or self._attachment is None:
             return
-        most, least = choose_samples(self._ledger_columns())
+        chosen = choose_samples(self._ledger_columns())
         try:
-            samples = {i: self._to_show(i) for i in [*most, *least]}
+            samples = {i: self._to_show(i) for ids in chosen.values() for i in ids}
             self._journal.write_samples(samples)
         except Exception:
             # The training is done and saved: a picture is not worth an error now.
@@ -782,7 +781,7 @@ class DataAgent(Algorithm):
     ) -> Visits:
         loss, entropy = signals.loss, signals.entropy
         max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
-        label = torch.full_like(loss, -1).long() if signals.label is None else signals.label
+        unknown = torch.full_like(loss, -1, dtype=torch.int64)
         # Else a loss that is 0 or below may be anything.
         self._knows_empty = signals.label is not None or signals.max_prob is not None
         if signals.label is None and signals.max_prob is not None:
@@ -795,7 +794,8 @@ class DataAgent(Algorithm):
             loss=loss,
             entropy=entropy,
             max_prob=max_prob,
-            label=label,
+            label=unknown if signals.label is None else signals.label,
+            predicted=unknown if signals.predicted is None else signals.predicted,
             nonfinite=signals.nonfinite,
             features=loss.new_empty(len(loss), 0) if features is None else features,
         )

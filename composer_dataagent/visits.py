@@ -33,6 +33,7 @@ class Visits:
         entropy (Tensor): float32.
         max_prob (Tensor): float32.
         label (Tensor): int64, -1 where unknown.
+        predicted (Tensor): int64 class, -1 where unknown.
         nonfinite (Tensor): bool, whether the visit said nothing, see ``Signals``.
         features (Tensor): ``[B, F]`` float32; F is 0 where the agent does not look at them.
     """
@@ -45,6 +46,7 @@ class Visits:
     entropy: Tensor
     max_prob: Tensor
     label: Tensor
+    predicted: Tensor
     nonfinite: Tensor
     features: Tensor
 
@@ -90,7 +92,8 @@ class Visits:
             "entropy": entropy,
             "max_prob": max_prob,
             "nonfinite": self.nonfinite.cpu().numpy(),
-            "label": self.label.cpu().numpy().clip(*_INT32).astype(np.int32),
+            "label": _int32(self.label),
+            "predicted": _int32(self.predicted),
         }
 
 
@@ -101,7 +104,8 @@ def require_ranges(columns: Mapping[str, NDArray]) -> None:
         columns (Mapping[str, NDArray]): What :meth:`Visits.on_host` gives.
 
     Raises:
-        ValueError: Entropy or ``max_prob`` outside of [0, 1], or a label that is no class.
+        ValueError: Entropy or ``max_prob`` outside of [0, 1], or a label (or a prediction) that is
+            no class.
     """
     for name, why in {
         "entropy": "divide it by its largest value (for C classes, log C)",
@@ -114,14 +118,19 @@ def require_ranges(columns: Mapping[str, NDArray]) -> None:
                 f"DataAgent: signals must have {name} in [0, 1], but sample "
                 f"{columns['ids'][outside][0]} has {column[outside][0]:.6g}: {why}"
             )
-    label = columns["label"]
-    outside = (label < -1) | (label > MAX_LABEL)
-    if outside.any():
-        raise ValueError(
-            f"DataAgent: signals must have labels that are classes, 0 to at most {MAX_LABEL:,}, or "
-            f"-1 where there is none, but sample {columns['ids'][outside][0]} has "
-            f"{label[outside][0]}: give -1, or leave label out"
-        )
+    for name in ("label", "predicted"):
+        column = columns[name]
+        outside = (column < -1) | (column > MAX_LABEL)
+        if outside.any():
+            raise ValueError(
+                f"DataAgent: signals must have as {name} a class, 0 to at most {MAX_LABEL:,}, or "
+                f"-1 where there is none, but sample {columns['ids'][outside][0]} has "
+                f"{column[outside][0]}: give -1, or leave {name} out"
+            )
+
+
+def _int32(classes: Tensor) -> NDArray[np.int32]:
+    return classes.cpu().numpy().clip(*_INT32).astype(np.int32)
 
 
 class VisitBuffer:

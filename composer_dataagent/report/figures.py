@@ -190,7 +190,7 @@ def draw_classes(run: Run, name: str) -> Picture | None:
         figure, (axes,) = make_axes(height=min(1.3 + 0.17 * classes, 4.4))
         _heat_map(figure, axes, run, grid, (classes - 0.5, -0.5), "selected", top=1.0)
         ticks = range(0, classes, 1 + (classes - 1) // CLASS_TICKS)
-        axes.set_yticks(ticks, [short(class_name(run, c), 18) for c in ticks], parse_math=False)
+        axes.set_yticks(ticks, [short(run.class_name(c), 18) for c in ticks], parse_math=False)
         axes.tick_params(axis="y", length=0)
         axes.grid(False)
         svg = to_svg(figure, name, "Share of each class that is selected, by epoch")
@@ -316,13 +316,6 @@ RUN_PICTURES: tuple[Callable[[Run, str], Picture | None], ...] = (
     draw_schedule,
     draw_fetched,
 )
-
-
-def class_name(run: Run, label: int) -> str:
-    """Name of class ``label``, or its number where the run does not name it."""
-    names = run.meta.get("class_names")
-    named = isinstance(names, list) and 0 <= label < len(names)
-    return str(names[label]) if named and names is not None else str(label)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:

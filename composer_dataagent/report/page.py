@@ -17,12 +17,12 @@ from markupsafe import Markup
 
 from composer_dataagent.report import wording
 from composer_dataagent.report.atomic import write_atomically
-from composer_dataagent.report.figures import RUN_PICTURES, class_name, draw_metric
+from composer_dataagent.report.examples import choose_samples
+from composer_dataagent.report.figures import RUN_PICTURES, draw_metric
 from composer_dataagent.report.run import Run
 from composer_dataagent.report.settings import leaves, selector_of
 from composer_dataagent.report.summary import group_runs, summarise
 from composer_dataagent.report.table import table_cells
-from composer_dataagent.report.thumbnails import choose_samples
 
 TEMPLATE = "page.html.j2"
 STYLES = "styles.css"
@@ -152,14 +152,9 @@ def _facts(run: Run) -> dict[str, str]:
 
 
 def _describe_samples(run: Run) -> dict[str, list[dict[str, Any]]]:
-    visits = run.ledger.get("visits")
-    # Where all were seen equally often nobody was chosen.
-    if visits is None or len(visits) < 2 or visits.min() == visits.max():
-        return {}
-    most, least = choose_samples(run.ledger)
     return {
-        "Most chosen samples": [_describe_sample(run, i) for i in most],
-        "Least chosen samples": [_describe_sample(run, i) for i in least],
+        heading: [_describe_sample(run, i) for i in ids]
+        for heading, ids in choose_samples(run.ledger).items()
     }
 
 
@@ -170,13 +165,15 @@ def _describe_sample(run: Run, sample_id: int) -> dict[str, Any]:
 
     thumbnail = run.samples.get(sample_id)
     png = thumbnail["png"] if thumbnail else None
-    label = value("label")
+    label, predicted = value("label"), value("predicted")
+    differs = label >= 0 and predicted >= 0 and label != predicted
     return {
         "id": sample_id,
         "png": base64.b64encode(png).decode() if png else None,
         "text": thumbnail["text"] if thumbnail else None,
-        "class": class_name(run, int(label)) if label >= 0 else None,
-        "visits": int(value("visits")),
+        "class": run.class_name(int(label)) if label >= 0 else None,
+        "predicted": run.class_name(int(predicted)) if differs else None,
+        "visits": value("visits"),
         "loss": value("loss"),
     }
 

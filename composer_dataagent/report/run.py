@@ -31,7 +31,7 @@ _PARTS = {
     "action_histogram": list,
 }
 # Columns of the ledger that count or name something.
-_WHOLE_NUMBERS = {"visits", "label"}
+_WHOLE_NUMBERS = {"visits", "label", "predicted"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class Run:
         settings = self.meta.get("settings")
         in_rounds = isinstance(settings, dict) and settings.get("interval") is not None
         return "round" if in_rounds else "epoch"
+
+    def class_name(self, label: int) -> str:
+        """Name of class ``label``, or its number where the run does not name it."""
+        names = self.meta.get("class_names")
+        named = isinstance(names, list) and 0 <= label < len(names)
+        return str(names[label]) if named and names is not None else str(label)
 
 
 def read_run(run_dir: str | Path) -> Run:

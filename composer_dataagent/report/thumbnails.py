@@ -38,32 +38,6 @@ class Thumbnail(TypedDict):
     text: str | None
 
 
-def choose_samples(ledger: Mapping[str, NDArray], count: int = 12) -> tuple[list[int], list[int]]:
-    """The samples that were trained on most often and least often.
-
-    Args:
-        ledger (Mapping[str, NDArray]): Columns ``[N]``; ``visits`` is needed, ``score`` decides
-            between equals where it is there (unknown is lowest), then the id.
-        count (int): How many of each, fewer if the data set has fewer than twice as many.
-            Default: ``12``.
-
-    Returns:
-        tuple[list[int], list[int]]: Ids, most chosen first, and ids, least chosen first. The lists
-        share no id. Both are empty without ``visits``.
-    """
-    if "visits" not in ledger:
-        return [], []
-    visits = np.asarray(ledger["visits"]).astype(np.int64)
-    score = np.asarray(ledger.get("score", np.zeros(len(visits))), np.float64)
-    score = np.where(np.isnan(score), -np.inf, score)
-    ids = np.arange(len(visits))
-    count = min(count, len(visits) // 2)
-    most = np.lexsort((ids, -score, -visits))[:count]
-    least = np.setdiff1d(ids, most)
-    least = least[np.lexsort((least, score[least], visits[least]))][:count]
-    return most.tolist(), least.tolist()
-
-
 def make_thumbnail(columns: Mapping[str, Any]) -> Thumbnail:
     """The first of a sample's columns that can be shown.
 

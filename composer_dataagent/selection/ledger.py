@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered of every sample: 23 bytes each, and 4 more where a score is kept."""
+"""What is remembered of every sample: 27 bytes each, and 4 more where a score is kept."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ LEDGER_COLUMNS: dict[str, tuple[type, float]] = {
     "max_prob": (np.float32, np.nan),
     "agreement": (np.float16, 1.0),
     "label": (np.int32, -1),
+    "predicted": (np.int32, -1),
     "last_seen": (np.int16, -1),
     # torch has no unsigned 16-bit arithmetic worth relying on; 32767 visits are enough
     "visits": (np.int16, 0),
@@ -44,6 +45,7 @@ class Ledger:
         max_prob (NDArray[np.float32]): ``[N]`` probability of the predicted class then.
         agreement (NDArray[np.float16]): ``[N]`` running agreement of model and label, from 1.
         label (NDArray[np.int32]): ``[N]`` class, -1 where unknown.
+        predicted (NDArray[np.int32]): ``[N]`` class that the model predicted last, likewise.
         last_seen (NDArray[np.int16]): ``[N]`` epoch of the last visit, -1 if never seen; the round
             where epochs come in rounds.
         visits (NDArray[np.int16]): ``[N]`` in how many epochs the sample was seen.
@@ -64,6 +66,7 @@ class Ledger:
     max_prob: NDArray[np.float32]
     agreement: NDArray[np.float16]
     label: NDArray[np.int32]
+    predicted: NDArray[np.int32]
     last_seen: NDArray[np.int16]
     visits: NDArray[np.int16]
 
@@ -100,6 +103,7 @@ class Ledger:
         label: NDArray | None = None,
         agreement: NDArray | None = None,
         score: NDArray | None = None,
+        predicted: NDArray | None = None,
     ) -> None:
         """Write what a visit showed; the first visit in an epoch wins.
 
@@ -116,6 +120,7 @@ class Ledger:
             agreement (NDArray | None): ``[B]``. Default: unchanged.
             score (NDArray | None): ``[B]``, kept while :attr:`score` is an array. Default:
                 unchanged.
+            predicted (NDArray | None): ``[B]``, unchanged where it is -1. Default: unchanged.
 
         Raises:
             ValueError: ``epoch`` is out of range.
@@ -133,7 +138,12 @@ class Ledger:
             self.score[ids[scored]] = score[scored]
         first = first[self.last_seen[ids[first]] != epoch]
         rows = ids[first]
-        columns = {"max_prob": max_prob, "label": label, "agreement": agreement}
+        columns = {
+            "max_prob": max_prob,
+            "label": label,
+            "agreement": agreement,
+            "predicted": predicted,
+        }
         self._write(ids, first, {"loss": loss, "entropy": entropy, **columns})
         self.last_seen[rows] = epoch
         self.visits[rows] += 1
@@ -169,9 +179,12 @@ class Ledger:
         for name, values in columns.items():
             if values is None:
                 continue
+            rows = chosen
             if name in ("loss", "entropy"):
                 values = np.where(np.isfinite(values), values, 0)
-            getattr(self, name)[ids[chosen]] = values[chosen]
+            elif name == "predicted":
+                rows = chosen[values[chosen] >= 0]
+            getattr(self, name)[ids[rows]] = values[rows]
 
     def rows(self, ids: NDArray[np.int64], rounds: int) -> Ledger:
         """A copy that knows some samples only, by their positions in ``ids``.

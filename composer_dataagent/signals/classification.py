@@ -33,6 +33,8 @@ class Signals:
         label (Tensor | None): ``[B]`` int64 class label, -1 where there is none.
         nonfinite (Tensor): ``[B]`` bool, whether the pass said nothing about the sample. True where
             a number is NaN or infinite, and where it was given as true.
+        predicted (Tensor | None): ``[B]`` int64 class that the model predicts, -1 where it said
+            nothing. Selection does not depend on it; lists of doubtful labels name it.
 
     Raises:
         TypeError: One of them is no tensor.
@@ -44,6 +46,7 @@ class Signals:
     max_prob: Tensor | None = None
     label: Tensor | None = None
     nonfinite: Tensor = None  # type: ignore[assignment]  # found out, where it is not given
+    predicted: Tensor | None = None
 
     def __post_init__(self) -> None:
         required = ("loss", "entropy")
@@ -63,7 +66,9 @@ class Signals:
             raise ValueError(
                 f"Signals needs one value per sample: tensors of one shape [B], got {shapes}"
             )
-        label, nonfinite = given.pop("label", None), given.pop("nonfinite", None)
+        label, nonfinite, predicted = (
+            given.pop(name, None) for name in ("label", "nonfinite", "predicted")
+        )
         columns = {name: tensor.detach().float() for name, tensor in given.items()}
         # 0 * x is 0 but for NaN and the infinities: half the operations of isfinite(). Each one
         # counts here, in every training step.
@@ -76,6 +81,9 @@ class Signals:
         object.__setattr__(self, "nonfinite", broken)
         if label is not None:
             object.__setattr__(self, "label", label.detach().long())
+        if predicted is not None:
+            predicted = predicted.detach().long().masked_fill(broken, -1)
+            object.__setattr__(self, "predicted", predicted)
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -110,6 +118,7 @@ class Signals:
             join([part.max_prob for part in parts]),
             join([part.label for part in parts]),
             torch.cat([part.nonfinite for part in parts]),
+            join([part.predicted for part in parts]),
         )
 
 
@@ -142,7 +151,7 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
     summand = log_prob.clamp(min=LOG_ZERO)
     prob = log_prob.exp()
     entropy = (-(prob * summand).sum(dim=1) / math.log(classes)).clamp(0.0, 1.0)  # rounding
-    max_prob = prob.amax(dim=1)
+    max_prob, predicted = prob.max(dim=1)
     if targets.dim() == 1:
         ignored = (targets < 0) | (targets >= classes)
         label = targets.long().masked_fill(ignored, -1)
@@ -155,7 +164,7 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
         label = torch.where(targets.isnan().any(dim=1), -1, targets.argmax(dim=1))
         weighted = torch.where(targets == 0, 0.0, targets.float() * log_prob)
         loss = -weighted.sum(dim=1)
-    return Signals(loss=loss, entropy=entropy, max_prob=max_prob, label=label)
+    return Signals(loss=loss, entropy=entropy, max_prob=max_prob, label=label, predicted=predicted)
 
 
 def _check_shapes(logits: Tensor, targets: Tensor) -> None:

@@ -100,7 +100,8 @@ def own_shares(signals_fn: SignalsFn, outputs: Any, batch: Any, mixing: Mixing) 
         mixing (Mixing): How it was mixed.
 
     Returns:
-        Signals: The columns that ``signals_fn`` gives; labels are the samples' own.
+        Signals: The columns that ``signals_fn`` gives, but for ``predicted``: a mixed row is of two
+        samples. Labels are the samples' own.
     """
     own = signals_fn(outputs, batch)
     targets = batch_get(batch, mixing.target_key)

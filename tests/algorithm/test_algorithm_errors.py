@@ -284,9 +284,26 @@ def _signals(change: Any) -> Any:
     [
         (lambda c: Signals(**c | {"entropy": 3 * c["entropy"]}), ValueError, r"entropy in .*1\.5"),
         (lambda c: Signals(**c, max_prob=-c["entropy"]), ValueError, r"max_prob in .*-0\.5"),
-        (lambda c: Signals(**c | {"label": c["label"] - 2}), ValueError, r"classes.*has -[12]:"),
-        (lambda c: Signals(**c | {"label": c["label"] + 2**30}), ValueError, r"classes.*has 1073"),
-        (lambda c: Signals(**c | {"label": c["label"] - 2**40}), ValueError, r"classes.*has -2147"),
+        (
+            lambda c: Signals(**c | {"label": c["label"] - 2}),
+            ValueError,
+            r"label a class.*has -[12]:",
+        ),
+        (
+            lambda c: Signals(**c | {"label": c["label"] + 2**30}),
+            ValueError,
+            r"label a class.*has 1073",
+        ),
+        (
+            lambda c: Signals(**c | {"label": c["label"] - 2**40}),
+            ValueError,
+            r"label a class.*has -2147",
+        ),
+        (
+            lambda c: Signals(**c, predicted=c["label"] - 2),
+            ValueError,
+            r"predicted a class.*has -2",
+        ),
         (lambda c: (c["loss"], c["entropy"]), TypeError, r"(?s)returned tuple of.*return Signals"),
         (lambda c: None, TypeError, r"returned NoneType"),
         (lambda c: Signals(c["loss"].tolist(), c["entropy"]), TypeError, r"loss is a list"),
@@ -297,7 +314,7 @@ def _signals(change: Any) -> Any:
             r"served 16 .*of 1:.*sign",
         ),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 @pytest.mark.parametrize("selector", ["data_agent", "random"])
 def test_signals_that_no_sample_can_have(

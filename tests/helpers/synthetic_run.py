@@ -89,16 +89,19 @@ def write_run(
         history.append(row)
     ledger = {
         "loss": np.where(visits > 0, hardness * rng.exponential(1, num_samples), np.nan),
+        "max_prob": np.where(visits > 0, rng.uniform(0.5, 1, num_samples), np.nan),
         "label": label.astype(np.int32),
+        "predicted": np.where(hardness > 0.6, (label + 1) % classes, label).astype(np.int32),
+        "flagged": (hardness > 0.6) & (visits > 0),
         "last_seen": last_seen,
         "visits": visits,
         "score": np.where(visits > 0, hardness, np.nan).astype(np.float32),
     }
     history.write_ledger(ledger)
     if samples:
-        most, least = choose_samples(ledger)
+        ids = [i for some in choose_samples(ledger).values() for i in some]
         history.write_samples(
-            {i: {"x": _image(rng, int(label[i])), "y": int(label[i])} for i in most + least}
+            {i: {"x": _image(rng, int(label[i])), "y": int(label[i])} for i in ids}
         )
     return read_run(folder / name)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pytest
 from parsed_page import ParsedPage
 from report_rows import make_run, write_rows
@@ -27,7 +26,8 @@ SCRIPT = "<script>alert(1)</script>"
 ACCURACY = "MulticlassAccuracy against cost"
 EVERYONE = ["The two rewards", "Who gets selected", "Coverage", "Schedule"]
 AGENT = ["What the policy does", "Health of the agent (PPO)"]
-SAMPLES = ["Most chosen samples", "Least chosen samples"]
+DOUBTED = ["Probably mislabelled samples", "Hardest samples"]
+SAMPLES = [*DOUBTED, "Most chosen samples", "Least chosen samples"]
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,14 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> ParsedPage:
         write_run(folder, "data_agent", seed=1, class_names=names),
         write_run(folder, "random", seed=0, run_name="of text", note=[SCRIPT, 1], ratio=0.25),
     ]
-    ids = [i for some in choose_samples(runs[3].ledger) for i in some]
+    ids = ids_to_show(runs[3])
     History(runs[3].path).write_samples({i: {"t": f"{SCRIPT} sample {i}"} for i in ids})
     runs[3] = read_run(runs[3].path)
     return ParsedPage(write_page(runs, folder / "deep" / "page.html", title=f"All {SCRIPT}"))
+
+
+def ids_to_show(run: Run) -> list[int]:
+    return [i for some in choose_samples(run.ledger).values() for i in some]
 
 
 def headings(page: ParsedPage) -> list[str]:
@@ -74,7 +78,7 @@ def test_names_and_samples_are_text(comparison: ParsedPage) -> None:
     events = [n for _, attributes in comparison.elements for n in attributes if n.startswith("on")]
     assert events == []
     assert comparison.texts["h1"] == comparison.texts["title"] == [f"All {SCRIPT}"]
-    assert sum(SCRIPT in text for text in comparison.texts["blockquote"]) == 24
+    assert all(SCRIPT in text for text in comparison.texts["blockquote"])
     assert any(SCRIPT[:20] in text for text in comparison.texts["strong"])  # class of a sample
     assert any(SCRIPT in text for text in comparison.texts["dd"])  # a setting
     assert any(SCRIPT in text for text in comparison.texts["summary"])  # name of a run
@@ -103,12 +107,13 @@ def test_every_picture_is_there_in_its_order(comparison: ParsedPage) -> None:
     policy, ppo = AGENT
     assert headings(comparison) == [
         ACCURACY,
-        *[*EVERYONE, "Settings"],  # full: all samples equally often, so none is most chosen
+        *[*EVERYONE, *DOUBTED, "Settings"],  # all samples equally often, so none is most chosen
         *[rewards, policy, classes, coverage, ppo, schedule, *SAMPLES, "Settings"],
         *[*EVERYONE, *SAMPLES, "Settings"],
     ]
     assert len(comparison.all("svg")) == 1 + 4 + 6 + 4
-    assert len(comparison.all("img")) == len(comparison.texts["blockquote"]) == 24
+    shown = 24 + 12 + 12 + 12
+    assert len(comparison.all("img")) == len(comparison.texts["blockquote"]) == shown
 
 
 def test_the_agents_run_is_open_and_one_seed_is_shown(comparison: ParsedPage) -> None:
@@ -180,7 +185,7 @@ def test_a_run_without_epochs(tmp_path: Path) -> None:
 def test_a_run_of_one_epoch(tmp_path: Path) -> None:
     run = write_run(tmp_path, epochs=1)
     page = ParsedPage(write_page([run], tmp_path / "page.html"))
-    assert set(headings(page)) == {ACCURACY, *EVERYONE, *AGENT, "Settings"}
+    assert set(headings(page)) == {ACCURACY, *EVERYONE, *AGENT, *DOUBTED, "Settings"}
 
 
 def test_rows_with_the_least_facts(tmp_path: Path) -> None:
@@ -198,7 +203,8 @@ def test_without_evaluation_and_with_samples_never_seen(tmp_path: Path) -> None:
     assert headings(page) == [*EVERYONE, *SAMPLES, "Settings"]
     never = int((run.ledger["visits"] == 0).sum())
     assert any(f"Never seen: {never} of 400 samples" in text for text in page.texts["p"])
-    assert page.all("img") == [] and len(page.texts["strong"]) == 24  # still id, class, loss
+    assert page.all("img") == []
+    assert len(page.texts["strong"]) == len(ids_to_show(run))  # still id, class, loss
 
 
 def test_visits_that_are_no_numbers_of_visits(tmp_path: Path) -> None:
@@ -299,13 +305,23 @@ def test_no_runs(tmp_path: Path) -> None:
 def test_thumbnails_in_the_page_are_those_that_were_written(tmp_path: Path) -> None:
     run = write_run(tmp_path, epochs=3)
     page = ParsedPage(write_page([run], tmp_path / "page.html"))
-    most, least = choose_samples(run.ledger)
-    assert [image["alt"].split()[1].rstrip(",") for image in page.all("img")] == [
-        str(i) for i in most + least
-    ]
-    visits = np.array([run.ledger["visits"][i] for i in (*most, *least)])
+    ids = ids_to_show(run)
+    assert [image["alt"].split()[1].rstrip(",") for image in page.all("img")] == [*map(str, ids)]
+    visits = run.ledger["visits"][ids]
     captions = [text for text in page.texts["figcaption"] if "id " in text]
     assert [int(text.split(" visit")[0].split()[-1]) for text in captions] == visits.tolist()
+
+
+def test_of_a_doubted_label_the_page_says_what_the_model_says(tmp_path: Path) -> None:
+    run = write_run(tmp_path, epochs=3, class_names=["cat", "dog", SCRIPT], classes=3)
+    page = ParsedPage(write_page([run], tmp_path / "page.html"))
+    differ = run.ledger["label"] != run.ledger["predicted"]
+    expected = [
+        f"model: {wording.short(run.class_name(run.ledger['predicted'][i]))}"
+        for i in ids_to_show(run)
+        if differ[i]
+    ]
+    assert [text for text in page.texts["span"] if text.startswith("model: ")] == expected != []
 
 
 @pytest.mark.parametrize(("counts", "shown"), [([0, 3, None, 2], ["5"]), ([0, 0], []), (["x"], [])])

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from report_rows import write_rows
 
-from composer_dataagent.report import choose_samples, read_run
+from composer_dataagent.report import read_run
 from composer_dataagent.report.thumbnails import make_thumbnail
 
 
@@ -185,14 +185,3 @@ def test_written_samples_are_read(tmp_path: Path) -> None:
     assert samples[12] == {"png": None, "text": "<b>dog</b>"}
     assert samples[5] == {"png": None, "text": None}
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["3.png"]
-
-
-def test_the_most_and_the_least_chosen() -> None:
-    visits = np.array([3, 1, 3, 0, 2, 0, 1, 3], np.int16)
-    assert choose_samples({"visits": visits}, count=3) == ([0, 2, 7], [3, 5, 1])
-    score = np.array([0.1, 0.9, 0.5, np.nan, 0, 0.2, 0.3, np.nan], np.float32)
-    assert choose_samples({"visits": visits, "score": score}, count=3) == ([2, 0, 7], [3, 5, 6])
-    most, least = choose_samples({"visits": visits})
-    assert len(most) == len(least) == 4 and not set(most) & set(least)
-    assert choose_samples({}) == ([], [])
-    assert choose_samples({"visits": visits[:1]}) == ([], [])

@@ -40,9 +40,9 @@ def test_a_new_ledger_knows_nothing() -> None:
         Ledger(0)
 
 
-def test_a_sample_takes_23_bytes() -> None:
+def test_a_sample_takes_27_bytes() -> None:
     ledger = Ledger(1000)
-    assert sum(column.nbytes for column in [*columns(ledger).values(), ledger.flagged]) == 23_000
+    assert sum(column.nbytes for column in [*columns(ledger).values(), ledger.flagged]) == 27_000
     state = Ledger(1000).state_dict()
     assert sum(t.numel() * t.element_size() for t in state.values()) == 22_000
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from streaming import MDSWriter
 
-from comparison.conditions import CONDITIONS
+from comparison.conditions import CONDITIONS, Condition
 from comparison.sources import Source
 from comparison.splits import Split
 
@@ -44,10 +44,15 @@ def prepare(source: Source, folder: Path, condition: str, seed: int) -> Path:
     """
     _write(folder / "eval", source.eval, enumerate(source.eval.labels))
     train = train_folder(folder, condition, seed)
-    rng = np.random.default_rng([zlib.crc32(condition.encode()), seed])
-    data = CONDITIONS[condition](source.train.labels, rng)
+    data = condition_of(source, condition, seed)
     _write(train, source.train, zip(data.rows, data.labels, strict=True), data.wrong)
     return train
+
+
+def condition_of(source: Source, condition: str, seed: int) -> Condition:
+    """What :func:`prepare` writes."""
+    rng = np.random.default_rng([zlib.crc32(condition.encode()), seed])
+    return CONDITIONS[condition](source.train.labels, rng)
 
 
 def wrong_labels(train: Path) -> NDArray[np.bool_]:
