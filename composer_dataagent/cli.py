@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ def main() -> None:
     First steps:
       composer-dataagent demo                      four ways to train, a table, a report
       composer-dataagent train yamls/digits.yaml   one run from a recipe
+      composer-dataagent validate mine.yaml        whether a recipe would train
       composer-dataagent report runs/digits        its report
+      composer-dataagent suspects runs/digits      samples that probably have a wrong label
       composer-dataagent plan s3://bucket/data     what a run would download
+      composer-dataagent doctor                    whether this machine can train
     """
     for message in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message)
@@ -70,6 +74,101 @@ def train(recipe: Path, overrides: tuple[str, ...]) -> None:
         click.echo("There is no report: the recipe has no data_agent that writes a history")
     else:
         _write_report([history], None)
+
+
+@main.command("doctor")
+@click.argument("data", metavar="[RECIPE|DATA]...", nargs=-1)
+@click.option("--split", help="Folder within DATA that has the shards.")
+def doctor_command(data: tuple[str, ...], split: str | None) -> None:
+    """Say whether this machine can train, and if not, what to do.
+
+    Looks at packages and their versions, GPUs, shared memory, temporary and open files. With DATA
+    (a folder or URL of shards), or a RECIPE, whose data and folders are meant, also whether it can
+    be read with the credentials that are there, and whether cache and runs can be written and have
+    room. Of the data, only the index is fetched.
+
+    \b
+    Examples:
+      composer-dataagent doctor
+      composer-dataagent doctor s3://bucket/data --split train
+      composer-dataagent doctor yamls/imagenet_resnet50.yaml
+    """
+    from composer_dataagent.doctor import check_local, check_machine, check_packages, check_remote
+
+    bad = _tell(check_packages())
+    bad += _tell(check_machine())
+    if bad and data:
+        raise click.ClickException(f"{bad} to be mended first; {', '.join(data)} not looked at")
+    for each in data:
+        if Path(each).suffix in (".yaml", ".yml"):
+            from composer_dataagent.recipes.examine import examine
+
+            try:
+                bad += _tell(examine(Path(each)))
+            except ValueError as error:
+                raise click.ClickException(str(error)) from error
+        else:
+            bad += _tell([check_remote(each, split)[0]])
+    if not data:
+        bad += _tell([check_local(Path("runs"))])
+    if bad:
+        raise click.ClickException(f"{bad} to be mended before training")
+
+
+def _tell(findings: Sequence[Any]) -> int:
+    """Print findings; give the number of bad ones."""
+    colours = {"good": "green", "note": "yellow", "bad": "red"}
+    for each in findings:
+        click.echo(f"{click.style(f'{each.level:4}', fg=colours[each.level])}  {each.what}")
+        if each.advice:
+            click.echo(f"      {each.advice}")
+    return sum(each.level == "bad" for each in findings)
+
+
+@main.command("validate")
+@click.argument("arguments", nargs=-1, required=True, metavar="RECIPE... [KEY=VALUE]...")
+@click.option("--smoke", is_flag=True, help="Also train a few steps, on random data and the CPU.")
+def validate_command(arguments: tuple[str, ...], smoke: bool) -> None:
+    """Say whether recipes would train, before it costs anything.
+
+    Makes model, optimizer, schedule, algorithms, callbacks and loggers, and looks at data that are
+    on this machine; nothing is downloaded. What could not be looked at is said. KEY=VALUE changes
+    all recipes, as in train.
+
+    With --smoke, each is trained for two epochs of a few steps, of which the second is selected,
+    and evaluated: the code of a real run, on random data of the right shape. A ResNet-50 takes some
+    20 seconds.
+
+    \b
+    Examples:
+      composer-dataagent validate yamls/*.yaml
+      composer-dataagent validate yamls/imagenet_resnet50.yaml --smoke
+      composer-dataagent validate mine.yaml algorithms.data_agent.ratio=0.3
+    """
+    from composer_dataagent.recipes import RecipeError
+    from composer_dataagent.recipes.validate import load_for_validation, try_out, validate
+
+    overrides = [each for each in arguments if _is_override(each)]
+    recipes = [Path(each) for each in arguments if not _is_override(each)]
+    if not recipes:
+        raise click.UsageError("name at least one recipe")
+    failed = 0
+    for path in recipes:
+        try:
+            recipe, notes = load_for_validation(path, overrides)
+            notes += validate(recipe)
+            notes += try_out(recipe) if smoke else []
+        except RecipeError as error:
+            failed += 1
+            click.secho(f"wrong  {path}: {error}", fg="red")
+            continue
+        click.echo(f"right  {path}" + (f" ({'; '.join(notes)})" if notes else ""))
+    if failed:
+        raise click.ClickException(f"{failed} of {len(recipes)} recipes would not train")
+
+
+def _is_override(argument: str) -> bool:
+    return not Path(argument).exists() and (argument.startswith("~") or "=" in argument)
 
 
 @main.command()
@@ -140,6 +239,40 @@ def report(run_dirs: tuple[str, ...], out: Path | None) -> None:
     if len(run_dirs) > 1 and out is None:
         raise click.UsageError("several runs go into one page: name it with --out")
     _write_report([Path(run_dir) for run_dir in run_dirs], out)
+
+
+@main.command("suspects")
+@click.argument("run_dir", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The CSV file.  [default: RUN_DIR/suspects.csv]",
+)
+@click.option("--top", type=click.IntRange(1), help="How many at most.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace a file that says something else.")
+def suspects_command(run_dir: Path, out: Path | None, top: int | None, overwrite: bool) -> None:
+    """List a run's probably mislabelled samples, the most contradicted first.
+
+    A sample is listed if the model, each time that it trained on it, gave the label far less
+    probability than another class. sample_id is the position in the data set: dataset[sample_id]
+    is the sample. Works while the run goes on, and for runs of every selector, full included.
+
+    
+    Examples:
+      composer-dataagent suspects runs/digits
+      composer-dataagent suspects runs/digits --top 500 --out check.csv
+    """
+    from composer_dataagent.report import read_run
+    from composer_dataagent.report.suspects import list_suspects, print_suspects, write_suspects
+
+    try:
+        run = read_run(run_dir)
+        found = list_suspects(run, top)
+        path = write_suspects(found, out or run_dir / "suspects.csv", overwrite)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    print_suspects(run, found)
+    click.echo(f"List: {path}")
 
 
 @main.command("plan")

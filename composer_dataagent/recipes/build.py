@@ -161,33 +161,16 @@ def build_trainer(recipe: Recipe) -> Trainer:
     Raises:
         RecipeError: A name, argument or value is not accepted; the message names the key.
     """
-    trainer_arguments = check_arguments(
-        "trainer", Trainer, recipe.trainer, _NOT_FOR_TRAINER, defaulted=("model",)
-    )
-    duration = max_duration(trainer_arguments.get("max_duration"))
-    for name in ("save_interval", "eval_interval"):
-        _check_interval(name, trainer_arguments.get(name, "1ep"))
+    trainer_arguments, duration = check_trainer(recipe)
     join_ranks(trainer_arguments.get("device"))
-    reproducibility.seed_all(recipe.seed)
-
-    model = MODELS.build("model", *split_name("model", recipe.model))
-    name, arguments = split_name("optimizer", recipe.optimizer)
-    optimizer = OPTIMIZERS.build("optimizer", name, arguments, model.parameters())
-    agent_defaults = {
-        "seed": recipe.seed,
-        "run_dir": recipe.run_dir,
-        "overwrite": recipe.overwrite,
-    }
-    algorithms = _build_all(
-        "algorithms", ALGORITHMS, recipe.algorithms, {"data_agent": agent_defaults}
-    )
-    _check_mixers(recipe, model)
+    parts = build_parts(recipe)
     defaults = {
         "save_folder": str(checkpoint_folder(recipe)),
         "save_interval": default_save_interval(
             duration,
             selects_inside_epochs=any(
-                isinstance(each, DataAgent) and each.interval is not None for each in algorithms
+                isinstance(each, DataAgent) and each.interval is not None
+                for each in parts["algorithms"]
             ),
         ),
         "save_num_checkpoints_to_keep": 1,
@@ -203,19 +186,8 @@ def build_trainer(recipe: Recipe) -> Trainer:
         ),
     }
     for name, loader in loaders.items():
-        check_tokens(f"{name}_loader.dataset", getattr(loader, "dataset", None), model)
-    parts = {
-        "model": model,
-        "train_dataloader": loaders["train"],
-        "eval_dataloader": loaders["eval"],
-        "optimizers": optimizer,
-        "schedulers": _build_scheduler(recipe, optimizer),
-        "algorithms": algorithms,
-        "callbacks": _build_all("callbacks", CALLBACKS, recipe.callbacks),
-        "loggers": _build_all("loggers", LOGGERS, recipe.loggers),
-        "run_name": recipe.run_name,
-        "seed": recipe.seed,
-    }
+        check_tokens(f"{name}_loader.dataset", getattr(loader, "dataset", None), parts["model"])
+    parts |= {"train_dataloader": loaders["train"], "eval_dataloader": loaders["eval"]}
     try:
         return Trainer(**parts, **{**defaults, **trainer_arguments})
     except Exception as error:
@@ -225,6 +197,52 @@ def build_trainer(recipe: Recipe) -> Trainer:
         if isinstance(error, ValueError | TypeError | NotImplementedError):
             raise RecipeError(f"trainer: {error}") from error
         raise
+
+
+def check_trainer(recipe: Recipe) -> tuple[dict[str, Any], Time]:
+    """The arguments of a recipe's ``trainer`` section, and how long the run is.
+
+    Raises:
+        RecipeError: One is not accepted.
+    """
+    arguments = check_arguments(
+        "trainer", Trainer, recipe.trainer, _NOT_FOR_TRAINER, defaulted=("model",)
+    )
+    duration = max_duration(arguments.get("max_duration"))
+    for name in ("save_interval", "eval_interval"):
+        _check_interval(name, arguments.get(name, "1ep"))
+    return arguments, duration
+
+
+def build_parts(recipe: Recipe) -> dict[str, Any]:
+    """Make what a recipe names, but for its data and the Trainer: arguments of that.
+
+    Raises:
+        RecipeError: A name, argument or value is not accepted; the message names the key.
+    """
+    reproducibility.seed_all(recipe.seed)
+    model = MODELS.build("model", *split_name("model", recipe.model))
+    name, arguments = split_name("optimizer", recipe.optimizer)
+    optimizer = OPTIMIZERS.build("optimizer", name, arguments, model.parameters())
+    agent_defaults = {
+        "seed": recipe.seed,
+        "run_dir": recipe.run_dir,
+        "overwrite": recipe.overwrite,
+    }
+    algorithms = _build_all(
+        "algorithms", ALGORITHMS, recipe.algorithms, {"data_agent": agent_defaults}
+    )
+    _check_mixers(recipe, model)
+    return {
+        "model": model,
+        "optimizers": optimizer,
+        "schedulers": _build_scheduler(recipe, optimizer),
+        "algorithms": algorithms,
+        "callbacks": _build_all("callbacks", CALLBACKS, recipe.callbacks),
+        "loggers": _build_all("loggers", LOGGERS, recipe.loggers),
+        "run_name": recipe.run_name,
+        "seed": recipe.seed,
+    }
 
 
 def checkpoint_folder(recipe: Recipe) -> Path:

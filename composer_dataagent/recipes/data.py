@@ -66,11 +66,7 @@ class ImageClassification(StreamingDataset):
         super().__init__(**streaming)
         need_columns(self.shards, image=image, label=label)
         self.columns = (image, label)
-        steps = [
-            TRANSFORMS.build(f"transforms.{i}", *split_name(f"transforms.{i}", step))
-            for i, step in enumerate(transforms)
-        ]
-        self.transform = v2.Compose(steps) if steps else None
+        self.transform = build_transforms(transforms)
         # (pixels / 255 - mean) / std, in two operations
         deviation = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
         self.scale = 1 / (255 * deviation)
@@ -84,6 +80,22 @@ class ImageClassification(StreamingDataset):
         if self.transform is not None:
             pixels = self.transform(pixels)
         return pixels * self.scale + self.shift, int(label)
+
+
+def build_transforms(transforms: Sequence[Mapping[str, Any]]) -> v2.Compose | None:
+    """What images pass through, one after the other; None for nothing.
+
+    Args:
+        transforms (Sequence[Mapping]): See :class:`ImageClassification`.
+
+    Raises:
+        RecipeError: There is no such transform, or it refuses an argument.
+    """
+    steps = [
+        TRANSFORMS.build(f"transforms.{i}", *split_name(f"transforms.{i}", step))
+        for i, step in enumerate(transforms)
+    ]
+    return v2.Compose(steps) if steps else None
 
 
 DATASETS = Registry(

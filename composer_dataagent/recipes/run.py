@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,12 @@ _CHECKPOINT_NAMES = {"save_folder", "save_filename", "save_latest_filename"}
 log = logging.getLogger(__name__)
 
 
-def train(recipe: Recipe) -> Path | None:
+def train(recipe: Recipe, callbacks: Sequence[Callback] = ()) -> Path | None:
     """Train to the end. A run that was stopped or killed goes on from its last checkpoint.
 
     Args:
         recipe (Recipe): What to run.
+        callbacks (Sequence[Callback]): Beside the recipe's own. Default: none.
 
     Returns:
         Path | None: The folder of the run's history, of which a report can be made: the run folder,
@@ -86,14 +87,14 @@ def train(recipe: Recipe) -> Path | None:
     """
     beginning = _Beginning(recipe)
     try:
-        return _train(recipe, beginning)
+        return _train(recipe, [beginning, *callbacks])
     except (ValueError, TypeError, RuntimeError, OSError, LookupError) as error:
         if beginning.passed or isinstance(error, RecipeError):
             raise
         raise RecipeError(f"The run cannot start: {type(error).__name__}: {error}") from error
 
 
-def _train(recipe: Recipe, beginning: _Beginning) -> Path | None:
+def _train(recipe: Recipe, callbacks: Sequence[Callback]) -> Path | None:
     run_dir = Path(recipe.run_dir)
     was_begun = (run_dir / RECIPE_FILE).exists() and not recipe.overwrite
     join_ranks(recipe.trainer.get("device"))
@@ -103,7 +104,7 @@ def _train(recipe: Recipe, beginning: _Beginning) -> Path | None:
             _set_unfinished_checkpoints_aside(checkpoint_folder(recipe))
         collectives.barrier()
     trainer = build_trainer(recipe)
-    trainer.state.callbacks.append(beginning)
+    trainer.state.callbacks.extend(callbacks)
     try:
         timestamp, end = trainer.state.timestamp, trainer.state.max_duration
         assert end is not None, "checked by build_trainer"

@@ -37,8 +37,9 @@ FLOORS: dict[str, set[str]] = {
     "algorithm": WINGS
     | {"checks", "collectives", "version", "learning_rate", "presets", "visits", "journal"}
     | {"random_state", "companions", "nonfinite", "rounds", "look", "judge", "fetched"},
-    "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", ""},
-    "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives"},
+    "doctor": {"doctor", "streaming", "version"},
+    "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", "rounds", "doctor", ""},
+    "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives", "doctor"},
     "__init__": {"algorithm", "streaming"},
     "__main__": {"cli"},
 }

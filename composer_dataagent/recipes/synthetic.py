@@ -1,0 +1,133 @@
+# Copyright 2026 composer_dataagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Random data of the shape that a recipe asks for, to try it where its data are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from streaming import MDSWriter
+from torch import nn
+
+from composer_dataagent.recipes.data import DATASETS, build_transforms
+from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.signals.huggingface import huggingface_model
+
+Samples = Iterator[dict[str, Any]]
+# Heights and widths of images that models of a fixed size may want, smallest first.
+_SIZES = (28, 32, 64, 224, 384, 518)
+# Where a model does not say how many classes there are.
+_CLASSES = 2
+_VOCABULARY = 256
+
+
+def write_synthetic(
+    folder: Path, dataset: str, arguments: Mapping[str, Any], model: nn.Module, count: int
+) -> None:
+    """Write random samples as MDS shards.
+
+    Args:
+        folder (Path): Gets the shards; it must not exist.
+        dataset (str): Name of the dataset that is to read them.
+        arguments (Mapping[str, Any]): What the recipe gives it.
+        model (nn.Module): That is to be trained on them.
+        count (int): How many samples.
+
+    Raises:
+        RecipeError: The model takes no images of any usual size.
+    """
+    columns, samples = _MAKERS[DATASETS.canonical("dataset", dataset)](arguments, model)
+    with MDSWriter(out=str(folder), columns=columns, size_limit=1 << 16) as out:
+        for _, sample in zip(range(count), samples, strict=False):
+            out.write(sample)
+
+
+def _images(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Samples]:
+    image, label = (arguments.get(name, name) for name in ("image", "label"))
+    channels = _channels(model)
+    size = _size(model, channels, arguments.get("transforms", ()))
+    shape = (size, size) if channels == 1 else (size, size, channels)
+
+    def samples() -> Samples:
+        rng = np.random.default_rng(0)
+        while True:
+            pixels = rng.integers(0, 256, shape, np.uint8)
+            yield {image: Image.fromarray(pixels), label: int(rng.integers(_classes(model)))}
+
+    return {image: "png", label: "int"}, samples()
+
+
+def _texts(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Samples]:
+    text, label = (arguments.get(name, name) for name in ("text", "label"))
+
+    def samples() -> Samples:
+        rng = np.random.default_rng(0)
+        while True:
+            words = " ".join(f"word{i}" for i in rng.integers(1000, size=20))
+            yield {text: words, label: int(rng.integers(_classes(model)))}
+
+    return {text: "str", label: "int"}, samples()
+
+
+def _tokens(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Samples]:
+    length = int(arguments["length"])
+    config = getattr(huggingface_model(model), "config", None)
+    vocabulary = int(getattr(config, "vocab_size", _VOCABULARY))
+
+    def samples() -> Samples:
+        rng = np.random.default_rng(0)
+        while True:
+            yield {
+                "tokens": rng.integers(vocabulary, size=length, dtype=np.uint32),
+                "label": int(rng.integers(_classes(model))),
+            }
+
+    return {"tokens": f"ndarray:uint32:{length}", "label": "int"}, samples()
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[dict[str, str], Samples]]] = {
+    "image_classification": _images,
+    "text_classification": _texts,
+    "token_sequences": _tokens,
+    "sequence_classification": _tokens,
+}
+
+
+def _channels(model: nn.Module) -> int:
+    """Of the images that a model takes."""
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first = next(convolutions, None)
+    return 3 if first is None else first.in_channels
+
+
+@torch.no_grad()
+def _size(model: nn.Module, channels: int, transforms: Sequence[Mapping[str, Any]]) -> int:
+    """Height and width of the smallest images of which transforms make what a model takes."""
+    transform = build_transforms(transforms)
+    was_training = model.training
+    model.eval()
+    try:
+        for size in _SIZES:
+            image = torch.zeros(channels, size, size, dtype=torch.uint8)
+            try:
+                pixels = image if transform is None else transform(image)
+                model((pixels[None].float(), torch.zeros(1, dtype=torch.int64)))
+            except (RuntimeError, ValueError, AssertionError):
+                continue
+            return size
+    finally:
+        model.train(was_training)
+    raise RecipeError(
+        f"The model takes no images of {channels} channels and {', '.join(map(str, _SIZES))} "
+        "pixels: give the data set transforms (resize), or say their size to the model"
+    )
+
+
+def _classes(model: nn.Module) -> int:
+    config = getattr(huggingface_model(model), "config", None)
+    return int(getattr(model, "num_classes", None) or getattr(config, "num_labels", _CLASSES))
