@@ -33,6 +33,7 @@ from composer_dataagent.agent import (
 from composer_dataagent.collectives import GatheredRows, Ranks
 from composer_dataagent.presets import Preset
 from composer_dataagent.report.facts import EpochFacts
+from composer_dataagent.report.verdict import WANTS
 from composer_dataagent.selection import Ledger, Selector, quick_rank01, update_agreement
 from composer_dataagent.visits import Visits
 
@@ -40,12 +41,6 @@ log = logging.getLogger(__name__)
 
 STATES = ("signals", "features", "both")
 # As the log says it.
-_WANTS: dict[Target, str] = {
-    "composite": "hard and uncertain samples",
-    "entropy": "uncertain samples, whatever their labels",
-    "agreeing": "uncertain samples, all the more those whose labels the model agrees with",
-    "expected": "sequences that are no harder than the model expects",
-}
 # Samples scored at once at the epoch's end: bounds memory, not results.
 SCORE_CHUNK = 1 << 16
 
@@ -255,7 +250,7 @@ class Judge:
                 "%s: the model predicts %.0f %% of the labels; now the agent wants %s",
                 when.capitalize(),
                 100 * self._ledger.label_trust,
-                _WANTS[self.target],
+                WANTS[self.target],
             )
 
     def _suitable_target(self, progress: float) -> Target:
@@ -312,7 +307,7 @@ class Judge:
             when.capitalize(),
             self.fit,
             self._selector.min_fit,
-            _WANTS[target],
+            WANTS[target],
         )
         ranks = quick_rank01(ranked_by(target, ledger.loss, ledger.entropy, ledger.max_prob))
         return worth(target, ranks, ranks, ledger.agreement).astype(np.float32)

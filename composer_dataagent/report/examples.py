@@ -13,6 +13,13 @@ MISLABELLED = "Probably mislabelled samples"
 HARDEST = "Hardest samples"
 MOST_CHOSEN = "Most chosen samples"
 LEAST_CHOSEN = "Least chosen samples"
+CAPTIONS = {
+    MISLABELLED: "While it trained, the model went on giving another class far more probability "
+    "than the label. The most contradicted come first.",
+    HARDEST: "Of the largest loss at their last visit, without those above.",
+    MOST_CHOSEN: "In how many epochs the run trained on them.",
+    LEAST_CHOSEN: "Likewise, from the other end.",
+}
 # Those whose labels are doubted are worth more looks than others.
 _SUSPECTS = 24
 

@@ -17,12 +17,13 @@ from markupsafe import Markup
 
 from composer_dataagent.report import wording
 from composer_dataagent.report.atomic import write_atomically
-from composer_dataagent.report.examples import choose_samples
+from composer_dataagent.report.examples import CAPTIONS, choose_samples
 from composer_dataagent.report.figures import RUN_PICTURES, draw_metric
 from composer_dataagent.report.run import Run
 from composer_dataagent.report.settings import leaves, selector_of
 from composer_dataagent.report.summary import group_runs, summarise
 from composer_dataagent.report.table import table_cells
+from composer_dataagent.report.verdict import judge_run
 
 TEMPLATE = "page.html.j2"
 STYLES = "styles.css"
@@ -78,6 +79,7 @@ def _render(runs: Sequence[Run], title: str) -> str:
         picture=draw_metric(groups, "metric"),
         runs=details,
         opened=_opened(details),
+        captions=CAPTIONS,
     )
 
 
@@ -113,6 +115,7 @@ def _describe_run(label: str, run: Run, name: str) -> dict[str, Any]:
         "label": label,
         "run": run,
         "facts": _facts(run),
+        "remarks": judge_run(run),
         "pictures": [picture for picture in drawn if picture is not None],
         "samples": _describe_samples(run),
         "settings": {key: _setting(value) for key, value in leaves({**run.meta, **run.recipe})},

@@ -230,7 +230,7 @@ def test_what_ranks_send_each_other_is_counted_and_little(even_shards: str, tmp_
         # Rows of all ranks: their number and themselves; moments: two; one flat bucket for each of
         # four passes; the digest.
         assert row["calls_per_step"] == pytest.approx(updates * (2 + 2 + 4 + 1) / batches)
-        rows_bytes = samples * (8 + 8 + 3 * 4 + 1 + 4 + 4 + 4)
+        rows_bytes = samples * (8 + 8 + 3 * 4 + 1 + 4 + 4 + 4 + 4)
         update_bytes = 8 + 32 + 24 + 4 * 4 * (parameters + 5) + 64
         expected = (rows_bytes + updates * update_bytes) / batches
         assert row["bytes_per_step"] == pytest.approx(expected)
