@@ -23,6 +23,7 @@ from composer_dataagent.recipes.config import Recipe
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.registry import squeezed
 from composer_dataagent.report.atomic import write_atomically
+from composer_dataagent.report.secrets import hidden
 
 RECIPE_FILE = "recipe.json"
 FINISHED_FILE = "finished"
@@ -290,7 +291,8 @@ def _stored(run_dir: Path) -> dict[str, Any] | None:
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude={"overwrite"})
+    # As it is kept: a key that was changed since does not make it another run.
+    return hidden(recipe.model_dump(mode="json", exclude={"overwrite"}))
 
 
 def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:

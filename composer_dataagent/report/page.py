@@ -20,6 +20,7 @@ from composer_dataagent.report.atomic import write_atomically
 from composer_dataagent.report.examples import CAPTIONS, choose_samples
 from composer_dataagent.report.figures import RUN_PICTURES, draw_metric
 from composer_dataagent.report.run import Run
+from composer_dataagent.report.secrets import hidden
 from composer_dataagent.report.settings import leaves, selector_of
 from composer_dataagent.report.summary import group_runs, summarise
 from composer_dataagent.report.table import table_cells
@@ -118,7 +119,9 @@ def _describe_run(label: str, run: Run, name: str) -> dict[str, Any]:
         "remarks": judge_run(run),
         "pictures": [picture for picture in drawn if picture is not None],
         "samples": _describe_samples(run),
-        "settings": {key: _setting(value) for key, value in leaves({**run.meta, **run.recipe})},
+        "settings": {
+            key: _setting(hidden(value, key)) for key, value in leaves({**run.meta, **run.recipe})
+        },
     }
 
 
