@@ -160,7 +160,7 @@ def validate_command(arguments: tuple[str, ...], smoke: bool) -> None:
             notes += try_out(recipe) if smoke else []
         except RecipeError as error:
             failed += 1
-            click.secho(f"wrong  {path}: {error}", fg="red")
+            click.secho(f"wrong  {path}: {str(error).removeprefix(f'{path}: ')}", fg="red")
             continue
         click.echo(f"right  {path}" + (f" ({'; '.join(notes)})" if notes else ""))
     if failed:

@@ -103,4 +103,6 @@ def _open_files() -> Finding:
     what = f"{soft:,} files may be open"
     if soft >= _ENOUGH_FILES:
         return Finding("good", what)
-    return Finding("note", what, f"ulimit -n {_ENOUGH_FILES} (it can be raised up to {hard})")
+    if 0 <= hard < _ENOUGH_FILES:
+        return Finding("note", what, f"as root: ulimit -n {_ENOUGH_FILES}")
+    return Finding("note", what, f"ulimit -n {_ENOUGH_FILES}")

@@ -18,12 +18,13 @@ from composer.core import Callback, State
 from composer.loggers import Logger
 from streaming import StreamingDataset
 
+from composer_dataagent.doctor import check_local
 from composer_dataagent.recipes.build import build_parts, check_trainer
 from composer_dataagent.recipes.config import Recipe, load_recipe
 from composer_dataagent.recipes.data import DATASETS, build_loader
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.models import MODELS
-from composer_dataagent.recipes.registry import check_arguments, split_name
+from composer_dataagent.recipes.registry import check_arguments, split_name, squeezed
 from composer_dataagent.recipes.run import train
 from composer_dataagent.recipes.synthetic import write_synthetic
 from composer_dataagent.recipes.tokens import check_tokens
@@ -41,9 +42,14 @@ _SMALL_BERT = {
     "num_attention_heads": 2,
     "intermediate_size": 64,
 }
+# Callbacks that write files, and arguments by which any other would be told where to.
+_WRITERS = {squeezed(name) for name in ("checkpoint_saver", "export_for_inference")}
+_PLACE = re.compile(r".*(folder|path|dir|directory|filename|file)")
+_DEVICES = ("cpu", "gpu", "mps", "tpu", "hpu")
 _BATCH_SIZE = 2
 _EPOCHS = 2
 _MANY = 1_000_000
+_MOST_STEPS = 500
 # As OmegaConf writes it, without a default.
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")
 
@@ -87,6 +93,13 @@ def validate(recipe: Recipe) -> list[str]:
     """
     arguments, _ = check_trainer(recipe)
     notes = []
+    if arguments.get("device") not in (None, *_DEVICES):
+        raise RecipeError(
+            f"trainer.device={arguments['device']!r} is not accepted: give one of "
+            f"{', '.join(_DEVICES)}"
+        )
+    if (place := check_local(Path(recipe.run_dir))).level == "bad":
+        raise RecipeError(f"run_dir: {place.what}")
     if arguments.get("device") == "gpu" and not torch.cuda.is_available():
         notes.append("there is no GPU here")
     recipe, more = with_stand_in(recipe)
@@ -100,7 +113,7 @@ def validate(recipe: Recipe) -> list[str]:
         name, arguments = split_name(f"{key}.dataset", config.dataset)
         factory = DATASETS.factories[DATASETS.canonical(f"{key}.dataset: dataset", name)]
         check_arguments(f"{key}.dataset", factory, arguments, implied=("batch_size",))
-        if arguments.get("remote") or arguments.get("streams") or not _is_there(arguments):
+        if arguments.get("remote") or arguments.get("streams") or _is_elsewhere(arguments):
             unseen.append(arguments.get("remote") or arguments.get("local") or f"streams of {key}")
             continue
         loader = build_loader(key, config, train=key == "train_loader", seed=recipe.seed)
@@ -191,7 +204,19 @@ def _small(recipe: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
     if trainer.get("device_train_microbatch_size") == "auto":
         del trainer["device_train_microbatch_size"]  # for GPUs
     trainer |= {"device": "cpu", "progress_bar": False}
-    plain |= {"run_dir": str(folder / "run"), "overwrite": False, "loggers": {}}
+    left_out += [f"callbacks.{name}" for name in plain["callbacks"] if _writes(plain, name)]
+    plain |= {
+        "run_dir": str(folder / "run"),
+        "overwrite": False,
+        "loggers": {},
+        "callbacks": {
+            name: given for name, given in plain["callbacks"].items() if not _writes(plain, name)
+        },
+        "algorithms": {
+            name: {k: v for k, v in (given or {}).items() if k not in ("run_dir", "overwrite")}
+            for name, given in plain["algorithms"].items()
+        },
+    }
     model = build_parts(recipe)["model"]
     for key in _LOADERS:
         if plain[key] is None:
@@ -220,9 +245,22 @@ def _samples(recipe: Recipe) -> int:
     interval = str(agent.get("interval") or "1ep")
     # One of so many batches is longer than the trial's epochs.
     rounds = rounds_per_epoch(interval, _MANY) if interval.endswith("ep") else 1
-    return _BATCH_SIZE * math.ceil(max(10, rounds / agent.get("ratio", 0.5)))
+    steps = max(10, rounds / agent.get("ratio", 0.5))
+    if steps > _MOST_STEPS:
+        raise RecipeError(
+            f"a trial of ratio={agent.get('ratio', 0.5):g} would take {steps:,.0f} steps: leave "
+            "--smoke out, or give a larger ratio for it"
+        )
+    return _BATCH_SIZE * math.ceil(steps)
 
 
-def _is_there(arguments: dict[str, Any]) -> bool:
-    index = Path(str(arguments.get("local")), str(arguments.get("split") or ""), "index.json")
-    return index.exists()
+def _writes(plain: dict[str, Any], name: str) -> bool:
+    """Whether a callback leaves files where the user has some."""
+    given = plain["callbacks"][name] or {}
+    return squeezed(name) in _WRITERS or any(_PLACE.fullmatch(key) for key in given)
+
+
+def _is_elsewhere(arguments: dict[str, Any]) -> bool:
+    """Whether nothing is where the data are to be; else they are looked at, or found wanting."""
+    local = arguments.get("local")
+    return local is not None and not Path(str(local)).exists()

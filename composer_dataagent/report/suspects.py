@@ -53,7 +53,13 @@ def list_suspects(run: Run, top: int | None = None) -> list[dict[str, Any]]:
     Raises:
         ValueError: The run has no ledger yet, or its samples have no labels.
     """
-    if "label" not in run.ledger or "flagged" not in run.ledger:
+    samples = run.meta.get("num_samples")
+    if run.ledger and (
+        not {"label", "flagged", "loss", "max_prob"} <= set(run.ledger)
+        or samples not in (None, len(run.ledger["label"]))
+    ):
+        raise ValueError(f"{run.path} has a damaged ledger: train again")
+    if not run.ledger:
         raise ValueError(
             f"{run.path} has no ledger yet: it is written when the first epoch (or round) ends"
         )
@@ -80,10 +86,13 @@ def write_suspects(rows: list[dict[str, Any]], path: str | Path, overwrite: bool
         Path: The file.
 
     Raises:
+        ValueError: ``path`` does not end in ``.csv``: what else is there may be needed.
         FileExistsError: There is such a file, and ``overwrite`` is false.
         OSError: ``path`` cannot be written.
     """
     path = Path(path)
+    if path.suffix != ".csv":
+        raise ValueError(f"--out {path} is not accepted; it must end in .csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO(newline="")
     writer = csv.writer(text)

@@ -118,6 +118,36 @@ def test_a_trial_does_what_a_cpu_can(invoke: Invoke, override: str) -> None:
     assert result.exit_code == 0, result.output
 
 
+def test_a_trial_leaves_the_users_files_alone(invoke: Invoke, tmp_path: Path) -> None:
+    mine = tmp_path / "exported.pt"
+    mine.write_text("precious")
+    result = invoke(
+        RECIPE,
+        "callbacks.checkpoint_saver={}",
+        f"callbacks.export_for_inference={{save_format: torchscript, save_path: {mine}}}",
+        f"algorithms.data_agent.run_dir={tmp_path / 'history'}",
+        "--smoke",
+    )
+    assert result.exit_code == 0, result.output
+    assert "tried without callbacks.checkpoint_saver, callbacks.export_for_inf" in result.output
+    assert mine.read_text() == "precious" and list(tmp_path.iterdir()) == [mine]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("~train_loader.dataset.local", "needs `local`"),
+        ("train_loader.dataset.local=.", "holds no MDS shards"),
+        ("trainer.device=gpuu", "trainer.device='gpuu' is not accepted"),
+        ("run_dir=/proc/x", "run_dir: /proc cannot be written"),
+        ("algorithms.data_agent.ratio=0.000001", "would take 1,000,000 steps"),
+    ],
+)
+def test_what_is_wrong_with_places_and_words(invoke: Invoke, override: str, message: str) -> None:
+    result = invoke(RECIPE, override, "--smoke")
+    assert result.exit_code == 1 and message in result.output
+
+
 def test_recipes_and_overrides_are_told_apart(invoke: Invoke, tmp_path: Path) -> None:
     odd = tmp_path / "lr=1.yaml"
     odd.write_text(RECIPE.read_text())

@@ -80,6 +80,21 @@ def test_a_file_that_somebody_worked_in_is_kept(run: Run) -> None:
     assert "checked" not in out.read_text()
 
 
+def test_other_files_of_a_run_are_not_written_over(run: Run) -> None:
+    before = (run.path / "ledger.npz").read_bytes()
+    result = invoke(run.path, "--out", run.path / "ledger.npz", "--overwrite")
+    assert result.exit_code == 1 and "must end in .csv" in result.output
+    assert (run.path / "ledger.npz").read_bytes() == before
+
+
+def test_a_ledger_that_is_not_whole(run: Run) -> None:
+    columns = dict(run.ledger)
+    for damaged in ({"foo": np.zeros(400)}, {k: v[:100] for k, v in columns.items()}):
+        np.savez(run.path / "ledger.npz", **damaged)  # type: ignore[arg-type]
+        result = invoke(run.path)
+        assert result.exit_code == 1 and "damaged ledger" in result.output
+
+
 def test_where_none_is_doubted_the_list_is_empty(run: Run) -> None:
     run.ledger["flagged"][:] = False
     assert list_suspects(run) == []
@@ -98,7 +113,8 @@ def test_what_has_no_suspects_is_told(tmp_path: Path) -> None:
     (run.path / "ledger.npz").unlink()
     result = invoke(run.path)
     assert result.exit_code == 1 and "no ledger yet" in result.output
-    columns = {"label": np.full(5, -1), "flagged": np.zeros(5, bool)}
+    columns = {name: np.zeros(400) for name in ("loss", "max_prob")}
+    columns |= {"label": np.full(400, -1), "flagged": np.zeros(400, bool)}
     np.savez(run.path / "ledger.npz", **columns)  # type: ignore[arg-type]
     result = invoke(run.path)
     assert result.exit_code == 1 and "have no labels" in result.output
