@@ -12,7 +12,8 @@ INSTALLED := $(VENV)/.installed
 # Streaming counts the names of its shared memory and of its lock files from 0, so each half of the
 # tests has a /dev/shm and a folder for temporary files of its own.
 HALVES := test-training test-others
-# As long as all others together.
+# As long as all others together. To train in the process of the tests makes it a rank, and what is
+# forked from it later would wait for others: such tests belong to these folders.
 TRAINING := tests/algorithm tests/cli tests/recipes
 APART = unshare --user --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && exec "$$@"' sh
 half = mkdir -p $(TMP) && TMPDIR=$(TMP) $(APART) $(BIN)/python -m pytest

@@ -1,21 +1,15 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Keys and passwords of a recipe are in no file of its run, and in no report."""
+"""What is called a key or a password, and nothing else, is hidden."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parsed_page import ParsedPage
 
-from composer_dataagent.recipes import load_recipe, train
-from composer_dataagent.recipes.demo import RECIPE
-from composer_dataagent.recipes.digits import prepare_digits
-from composer_dataagent.report import read_run, write_page
 from composer_dataagent.report.secrets import HIDDEN, hidden
 
 SECRET = [
@@ -50,29 +44,3 @@ def test_users_in_urls() -> None:
 )
 def test_without_secrets_nothing_changes(value: Any) -> None:
     assert hidden(value) == value
-
-
-def test_of_a_whole_run(tmp_path: Path) -> None:
-    digits = prepare_digits(tmp_path / "digits")
-    run_dir = tmp_path / "run"
-
-    def recipe(secret: str) -> Any:
-        return load_recipe(
-            RECIPE,
-            [
-                f"run_dir={run_dir}",
-                f"train_loader.dataset.local={digits / 'train'}",
-                f"train_loader.dataset.remote=s3://me:{secret}@bucket/digits",
-                f"eval_loader.dataset.local={digits / 'eval'}",
-                "trainer.max_duration=1ep",
-                "trainer.progress_bar=false",
-            ],
-        )
-
-    train(recipe("very-secret"))
-    train(recipe("changed-secret"))  # it goes on: that is no setting
-    page = write_page([read_run(run_dir)], run_dir / "report.html")
-    assert f"s3://{HIDDEN}@bucket/digits" in ParsedPage(page).texts["dd"]
-    for path in run_dir.rglob("*"):
-        if path.is_file() and path.suffix in (".json", ".jsonl", ".html", ".csv"):
-            assert "-secret" not in path.read_text()
