@@ -781,7 +781,6 @@ class DataAgent(Algorithm):
     ) -> Visits:
         loss, entropy = signals.loss, signals.entropy
         max_prob = signals.target_prob if signals.max_prob is None else signals.max_prob
-        unknown = torch.full_like(loss, -1, dtype=torch.int64)
         # Else a loss that is 0 or below may be anything.
         self._knows_empty = signals.label is not None or signals.max_prob is not None
         if signals.label is None and signals.max_prob is not None:
@@ -794,8 +793,8 @@ class DataAgent(Algorithm):
             loss=loss,
             entropy=entropy,
             max_prob=max_prob,
-            label=unknown if signals.label is None else signals.label,
-            predicted=unknown if signals.predicted is None else signals.predicted,
+            label=_classes(signals.label, loss),
+            predicted=_classes(signals.predicted, loss),
             nonfinite=signals.nonfinite,
             features=loss.new_empty(len(loss), 0) if features is None else features,
         )
@@ -1209,6 +1208,11 @@ class DataAgent(Algorithm):
         self._visits.load_state_dict(state["visits"], rank, ranks, self._device)
         self._journal.load_state_dict(state["journal"], rank, ranks)
         self._fetched.load_state_dict(state["journal"], rank)
+
+
+def _classes(column: Tensor | None, like: Tensor) -> Tensor:
+    """A column of classes, -1 everywhere where there is none."""
+    return torch.full_like(like, -1, dtype=torch.int64) if column is None else column
 
 
 def _columns(visits: Visits, agreement: Tensor, **more: Tensor | None) -> dict[str, NDArray]:

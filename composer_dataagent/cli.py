@@ -257,7 +257,7 @@ def suspects_command(run_dir: Path, out: Path | None, top: int | None, overwrite
     probability than another class. sample_id is the position in the data set: dataset[sample_id]
     is the sample. Works while the run goes on, and for runs of every selector, full included.
 
-    
+    \b
     Examples:
       composer-dataagent suspects runs/digits
       composer-dataagent suspects runs/digits --top 500 --out check.csv

@@ -85,6 +85,9 @@ class Visits:
         loss, entropy, max_prob = (
             torch.stack([self.loss, self.entropy, self.max_prob]).cpu().numpy()
         )
+        # The host waits once for both.
+        classes = torch.stack([self.label, self.predicted]).cpu().numpy()
+        label, predicted = classes.clip(*_INT32).astype(np.int32)
         return {
             "ids": self.ids.numpy(),
             "step": self.step.numpy(),
@@ -92,8 +95,8 @@ class Visits:
             "entropy": entropy,
             "max_prob": max_prob,
             "nonfinite": self.nonfinite.cpu().numpy(),
-            "label": _int32(self.label),
-            "predicted": _int32(self.predicted),
+            "label": label,
+            "predicted": predicted,
         }
 
 
@@ -127,10 +130,6 @@ def require_ranges(columns: Mapping[str, NDArray]) -> None:
                 f"-1 where there is none, but sample {columns['ids'][outside][0]} has "
                 f"{column[outside][0]}: give -1, or leave {name} out"
             )
-
-
-def _int32(classes: Tensor) -> NDArray[np.int32]:
-    return classes.cpu().numpy().clip(*_INT32).astype(np.int32)
 
 
 class VisitBuffer:

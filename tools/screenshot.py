@@ -3,8 +3,16 @@
 """Take a picture of a report, or of a part of it, as the system's Chromium shows it.
 
 \b
-python tools/screenshot.py runs/demo/report.html docs/report.png --height 1000
-python tools/screenshot.py runs/fashion/report.html docs/suspects.png --from 'Probably mislabelled'
+python tools/screenshot.py runs/demo/report.html docs/report.png --height 900
+python tools/screenshot.py runs/noise40/report.html docs/suspects.png --from 'Probably mislabelled'
+
+The README's pictures are made so, of `make demo`'s report and of this run's:
+
+\b
+python tools/bench_suspects.py --conditions noise40 --selectors data_agent --seeds 1
+composer-dataagent train yamls/fashion.yaml run_name=noise40 \\
+    train_loader.dataset.local=runs/suspects/data/fashion/noise40-seed0 \\
+    eval_loader.dataset.local=runs/suspects/data/fashion/eval
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from composer_dataagent.doctor.finding import Finding
+from composer_dataagent.units import bytes_in_words
 
 # Streaming keeps a few bytes for each shard and rank there, loader workers pass batches through it.
 SHARED_MEMORY = Path("/dev/shm")
@@ -28,14 +29,6 @@ def check_machine() -> list[Finding]:
 def free_bytes(folder: Path) -> int:
     """Of the file system that a folder is on."""
     return shutil.disk_usage(folder).free
-
-
-def size(amount: int) -> str:
-    """Bytes, as people say them."""
-    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if amount >= factor:
-            return f"{amount / factor:.3g} {unit}"
-    return f"{amount} B"
 
 
 def _processors() -> Finding:
@@ -56,7 +49,7 @@ def _shared_memory() -> Finding:
         level = "bad" if sys.platform == "linux" else "note"
         return Finding(level, f"there is no {SHARED_MEMORY}", "mount a tmpfs there")
     free = free_bytes(SHARED_MEMORY)
-    what = f"{SHARED_MEMORY}: {size(free)} free"
+    what = f"{SHARED_MEMORY}: {bytes_in_words(free)} free"
     if not os.access(SHARED_MEMORY, os.W_OK):
         return Finding("bad", f"{SHARED_MEMORY} cannot be written", "chmod 1777 /dev/shm, as root")
     more = "in a container: docker run --shm-size 2g (or --ipc host)"
@@ -76,10 +69,10 @@ def _temporary_files() -> Finding:
     if problem:
         return Finding("bad", f"{folder} {problem}", "give another folder: export TMPDIR=...")
     free = free_bytes(folder)
+    what = f"{folder}: {bytes_in_words(free)} free for temporary files"
     if free < _ENOUGH_TEMPORARY:
-        advice = "make room, or give another folder: export TMPDIR=..."
-        return Finding("bad", f"{folder}: only {size(free)} free for temporary files", advice)
-    return Finding("good", f"{folder}: {size(free)} free for temporary files")
+        return Finding("bad", what, "make room, or give another folder: export TMPDIR=...")
+    return Finding("good", what)
 
 
 def cannot_write(folder: Path) -> str:

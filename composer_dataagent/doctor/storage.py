@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from composer_dataagent.doctor.finding import Finding
-from composer_dataagent.doctor.machine import cannot_write, free_bytes, size
+from composer_dataagent.doctor.machine import cannot_write, free_bytes
+from composer_dataagent.units import bytes_in_words
 
 _LENGTH = 200  # of what a client says
 # What a client says, in part, and what that means. The first that fits counts.
@@ -68,10 +69,10 @@ def check_local(folder: Path, needed: int | None = None) -> Finding:
     if needed is not None and free < needed:
         return Finding(
             "bad",
-            f"{folder}: {size(free)} free, but {size(needed)} are to go there",
+            f"{folder}: {bytes_in_words(free)} free, but {bytes_in_words(needed)} are to go there",
             "make room, or give the data set a cache_limit",
         )
-    return Finding("good", f"{folder}: {size(free)} free")
+    return Finding("good", f"{folder}: {bytes_in_words(free)} free")
 
 
 def check_remote(source: str, split: str | None = None) -> tuple[Finding, int | None]:
@@ -98,11 +99,13 @@ def check_remote(source: str, split: str | None = None) -> tuple[Finding, int | 
         return Finding("bad", f"{source} cannot be read ({said})"), None
     sizes = index.sizes
     total = int(sizes.stored.sum())
-    count = f"{sizes.num_samples:,} samples in {len(sizes.samples):,} shards, {size(total)}"
-    if not index.whole:
-        return Finding("good", f"{source}: {count}"), total
-    whole = f"{sum(index.whole.values()) / total:.0%} of it always comes in whole shards"
-    return Finding("good", f"{source}: {count}; {whole}, which are {', '.join(index.whole)}"), total
+    what = f"{source}: {sizes.num_samples:,} samples in {len(sizes.samples):,} shards"
+    what += f", {bytes_in_words(total)}"
+    if index.whole:
+        share = sum(index.whole.values()) / total
+        reasons = ", ".join(index.whole)
+        what += f"; {share:.0%} of it always comes in whole shards, which are {reasons}"
+    return Finding("good", what), total
 
 
 def _codes(source: str, error: BaseException) -> str:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from composer_dataagent.recipes.data import DATASETS, build_transforms
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.signals.huggingface import huggingface_model
 
-Samples = Iterator[dict[str, Any]]
+Draw = Callable[[np.random.Generator], dict[str, Any]]
 # Heights and widths of images that models of a fixed size may want, smallest first.
 _SIZES = (28, 32, 64, 224, 384, 518)
 # Where a model does not say how many classes there are.
@@ -41,56 +41,51 @@ def write_synthetic(
     Raises:
         RecipeError: The model takes no images of any usual size.
     """
-    columns, samples = _MAKERS[DATASETS.canonical("dataset", dataset)](arguments, model)
+    columns, draw = _MAKERS[DATASETS.canonical("dataset", dataset)](arguments, model)
+    rng = np.random.default_rng(0)
     with MDSWriter(out=str(folder), columns=columns, size_limit=1 << 16) as out:
-        for _, sample in zip(range(count), samples, strict=False):
-            out.write(sample)
+        for _ in range(count):
+            out.write(draw(rng))
 
 
-def _images(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Samples]:
+def _images(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Draw]:
     image, label = (arguments.get(name, name) for name in ("image", "label"))
-    channels = _channels(model)
+    channels, classes = _channels(model), _classes(model)
     size = _size(model, channels, arguments.get("transforms", ()))
     shape = (size, size) if channels == 1 else (size, size, channels)
 
-    def samples() -> Samples:
-        rng = np.random.default_rng(0)
-        while True:
-            pixels = rng.integers(0, 256, shape, np.uint8)
-            yield {image: Image.fromarray(pixels), label: int(rng.integers(_classes(model)))}
+    def draw(rng: np.random.Generator) -> dict[str, Any]:
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        return {image: Image.fromarray(pixels), label: int(rng.integers(classes))}
 
-    return {image: "png", label: "int"}, samples()
+    return {image: "png", label: "int"}, draw
 
 
-def _texts(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Samples]:
+def _texts(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Draw]:
     text, label = (arguments.get(name, name) for name in ("text", "label"))
+    classes = _classes(model)
 
-    def samples() -> Samples:
-        rng = np.random.default_rng(0)
-        while True:
-            words = " ".join(f"word{i}" for i in rng.integers(1000, size=20))
-            yield {text: words, label: int(rng.integers(_classes(model)))}
+    def draw(rng: np.random.Generator) -> dict[str, Any]:
+        words = " ".join(f"word{i}" for i in rng.integers(1000, size=20))
+        return {text: words, label: int(rng.integers(classes))}
 
-    return {text: "str", label: "int"}, samples()
+    return {text: "str", label: "int"}, draw
 
 
-def _tokens(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Samples]:
-    length = int(arguments["length"])
+def _tokens(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Draw]:
+    length, classes = int(arguments["length"]), _classes(model)
     config = getattr(huggingface_model(model), "config", None)
     vocabulary = int(getattr(config, "vocab_size", _VOCABULARY))
 
-    def samples() -> Samples:
-        rng = np.random.default_rng(0)
-        while True:
-            yield {
-                "tokens": rng.integers(vocabulary, size=length, dtype=np.uint32),
-                "label": int(rng.integers(_classes(model))),
-            }
+    def draw(rng: np.random.Generator) -> dict[str, Any]:
+        tokens = rng.integers(vocabulary, size=length, dtype=np.uint32)
+        return {"tokens": tokens, "label": int(rng.integers(classes))}
 
-    return {"tokens": f"ndarray:uint32:{length}", "label": "int"}, samples()
+    return {"tokens": f"ndarray:uint32:{length}", "label": "int"}, draw
 
 
-_MAKERS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[dict[str, str], Samples]]] = {
+# What a recipe gives its dataset, and the model, to the columns and a sample of them.
+_MAKERS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[dict[str, str], Draw]]] = {
     "image_classification": _images,
     "text_classification": _texts,
     "token_sequences": _tokens,

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from composer.core import Callback, State
+from composer.core import Algorithm, Callback, State
 from composer.loggers import Logger
 from streaming import StreamingDataset
 
+from composer_dataagent.algorithm import DataAgent
 from composer_dataagent.doctor import check_local
 from composer_dataagent.recipes.build import build_parts, check_trainer
 from composer_dataagent.recipes.config import Recipe, load_recipe
@@ -68,7 +69,10 @@ def load_for_validation(path: Path, overrides: Sequence[str] = ()) -> tuple[Reci
     Raises:
         RecipeError: See :func:`load_recipe`.
     """
-    text = path.read_text(errors="replace") if path.is_file() else ""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        text = ""  # load_recipe says why
     absent = {name for name in _VARIABLE.findall(text) if name not in os.environ}
     os.environ.update({name: name for name in absent})
     try:
@@ -217,7 +221,9 @@ def _small(recipe: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
             for name, given in plain["algorithms"].items()
         },
     }
-    model = build_parts(recipe)["model"]
+    # Made without the recipe's loggers, and checked: what follows asks them.
+    parts = build_parts(Recipe.model_validate(plain))
+    samples = _samples(parts["algorithms"])
     for key in _LOADERS:
         if plain[key] is None:
             continue
@@ -227,7 +233,7 @@ def _small(recipe: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
             for argument, value in arguments.items()
             if argument not in inspect.signature(StreamingDataset).parameters
         }
-        write_synthetic(folder / key, str(name), own, model, _samples(recipe))
+        write_synthetic(folder / key, str(name), own, parts["model"], samples)
         plain[key] = {
             "dataset": {"name": name, **own, "local": str(folder / key)},
             "batch_size": _BATCH_SIZE,
@@ -237,20 +243,20 @@ def _small(recipe: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
     return Recipe.model_validate(plain), notes
 
 
-def _samples(recipe: Recipe) -> int:
+def _samples(algorithms: Sequence[Algorithm]) -> int:
     """Enough for ten steps, and for one in each pruned round."""
-    agent: dict[str, Any] = next(
-        (arguments or {} for name, arguments in recipe.algorithms.items() if "agent" in name), {}
-    )
-    interval = str(agent.get("interval") or "1ep")
-    # One of so many batches is longer than the trial's epochs.
-    rounds = rounds_per_epoch(interval, _MANY) if interval.endswith("ep") else 1
-    steps = max(10, rounds / agent.get("ratio", 0.5))
-    if steps > _MOST_STEPS:
-        raise RecipeError(
-            f"a trial of ratio={agent.get('ratio', 0.5):g} would take {steps:,.0f} steps: leave "
-            "--smoke out, or give a larger ratio for it"
-        )
+    steps = 10.0
+    for agent in algorithms:
+        if isinstance(agent, DataAgent):
+            in_parts = agent.interval is not None and agent.interval.endswith("ep")
+            # A round of so many batches is longer than the trial's epochs.
+            rounds = rounds_per_epoch(agent.interval, _MANY) if in_parts else 1
+            steps = max(steps, rounds / agent.ratio)
+            if steps > _MOST_STEPS:
+                raise RecipeError(
+                    f"a trial of ratio={agent.ratio:g} would take {steps:,.0f} steps: leave "
+                    "--smoke out, or give a larger ratio for it"
+                )
     return _BATCH_SIZE * math.ceil(steps)
 
 

@@ -20,8 +20,6 @@ CAPTIONS = {
     MOST_CHOSEN: "In how many epochs the run trained on them.",
     LEAST_CHOSEN: "Likewise, from the other end.",
 }
-# Those whose labels are doubted are worth more looks than others.
-_SUSPECTS = 24
 
 
 def choose_samples(ledger: Mapping[str, NDArray], count: int = 12) -> dict[str, list[int]]:
@@ -41,6 +39,7 @@ def choose_samples(ledger: Mapping[str, NDArray], count: int = 12) -> dict[str, 
         Lists without a sample are left out.
     """
     lists = {
+        # Worth more looks than others.
         MISLABELLED: suspects(ledger)[: 2 * count].tolist(),
         HARDEST: _hardest(ledger)[:count].tolist(),
     }

@@ -51,18 +51,15 @@ def list_suspects(run: Run, top: int | None = None) -> list[dict[str, Any]]:
         visits, in [0, 1]; ``visits``, in how many epochs the sample was trained on.
 
     Raises:
-        ValueError: The run has no ledger yet, or its samples have no labels.
+        ValueError: The run has no ledger yet, or a damaged one, or its samples have no labels.
     """
-    samples = run.meta.get("num_samples")
-    if run.ledger and (
-        not {"label", "flagged", "loss", "max_prob"} <= set(run.ledger)
-        or samples not in (None, len(run.ledger["label"]))
-    ):
-        raise ValueError(f"{run.path} has a damaged ledger: train again")
     if not run.ledger:
         raise ValueError(
             f"{run.path} has no ledger yet: it is written when the first epoch (or round) ends"
         )
+    is_whole = {"label", "flagged", "loss", "max_prob"} <= set(run.ledger)
+    if not is_whole or run.meta.get("num_samples") not in (None, len(run.ledger["label"])):
+        raise ValueError(f"{run.path} has a damaged ledger: train again")
     if not (run.ledger["label"] >= 0).any():
         raise ValueError(
             f"The samples of {run.path} have no labels, so that none can be wrong: suspects are "
@@ -92,7 +89,7 @@ def write_suspects(rows: list[dict[str, Any]], path: str | Path, overwrite: bool
     """
     path = Path(path)
     if path.suffix != ".csv":
-        raise ValueError(f"--out {path} is not accepted; it must end in .csv")
+        raise ValueError(f"{path} is not accepted; it must end in .csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO(newline="")
     writer = csv.writer(text)

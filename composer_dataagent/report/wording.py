@@ -9,6 +9,8 @@ import re
 import sys
 from typing import Any
 
+from composer_dataagent.units import bytes_in_words
+
 UNKNOWN = "\N{EN DASH}"
 # In the names of Composer's and torchmetrics' metrics.
 _HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "iou", "auroc", "dice", "rouge")
@@ -49,15 +51,8 @@ def count(amount: float | None) -> str:
 
 
 def size(amount: float | None) -> str:
-    """Bytes: ``2.5e9`` as ``2.5 GB``, in powers of 1000, as clouds count them."""
-    if _unknown(amount):
-        return UNKNOWN
-    value = number(amount)
-    for factor, unit in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= 0.9995 * factor:
-            scaled = value / factor
-            return f"{scaled:,.0f} {unit}" if scaled >= 100 else f"{scaled:.3g} {unit}"
-    return f"{value:.0f} B"
+    """Bytes: ``2.5e9`` as ``2.5 GB``, see :func:`~composer_dataagent.units.bytes_in_words`."""
+    return UNKNOWN if _unknown(amount) else bytes_in_words(number(amount))
 
 
 def dollars(amount: float | None) -> str:

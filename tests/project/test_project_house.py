@@ -19,11 +19,12 @@ ROOT = PACKAGE.parent
 WINGS = {"selection", "agent", "signals", "streaming", "report"}
 # What each room may import from this package: arrows point down only.
 FLOORS: dict[str, set[str]] = {
-    **{wing: {wing, "collectives", "checks"} for wing in WINGS},
+    **{wing: {wing, "collectives", "checks", "units"} for wing in WINGS},
     "checks": set(),
     "companions": {"signals"},
     "collectives": set(),
     "version": set(),
+    "units": set(),
     "learning_rate": set(),
     "rounds": {"checks", "selection"},
     "judge": {"agent", "collectives", "presets", "report", "selection", "visits"},
@@ -37,7 +38,7 @@ FLOORS: dict[str, set[str]] = {
     "algorithm": WINGS
     | {"checks", "collectives", "version", "learning_rate", "presets", "visits", "journal"}
     | {"random_state", "companions", "nonfinite", "rounds", "look", "judge", "fetched"},
-    "doctor": {"doctor", "streaming", "version"},
+    "doctor": {"doctor", "streaming", "units", "version"},
     "recipes": WINGS | {"algorithm", "collectives", "version", "recipes", "rounds", "doctor", ""},
     "cli": WINGS | {"recipes", "version", "", "algorithm", "collectives", "doctor"},
     "__init__": {"algorithm", "streaming"},
