@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,10 @@ _KNOWN_WARNINGS = (
     "Cannot split tensor of length",
     "Some targets have less than 1 total probability",
 )
+# What is wrong with a recipe, if anything, and notes.
+_Verdict = tuple[str | None, list[str]]
+# Each takes up to a hundred of the 1,024 files that a process may have open on many systems.
+_RECIPES_PER_PROCESS = 4
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,6 +45,10 @@ def main() -> None:
       composer-dataagent plan s3://bucket/data     what a run would download
       composer-dataagent doctor                    whether this machine can train
     """
+    _silence_known_warnings()
+
+
+def _silence_known_warnings() -> None:
     for message in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message)
 
@@ -145,26 +156,56 @@ def validate_command(arguments: tuple[str, ...], smoke: bool) -> None:
       composer-dataagent validate yamls/imagenet_resnet50.yaml --smoke
       composer-dataagent validate mine.yaml algorithms.data_agent.ratio=0.3
     """
-    from composer_dataagent.recipes import RecipeError
-    from composer_dataagent.recipes.validate import load_for_validation, try_out, validate
-
     overrides = [each for each in arguments if _is_override(each)]
     recipes = [Path(each) for each in arguments if not _is_override(each)]
     if not recipes:
         raise click.UsageError("name at least one recipe")
     failed = 0
-    for path in recipes:
-        try:
-            recipe, notes = load_for_validation(path, overrides)
-            notes += validate(recipe)
-            notes += try_out(recipe) if smoke else []
-        except RecipeError as error:
+    for path, (problem, notes) in zip(recipes, _verdicts(recipes, overrides, smoke), strict=True):
+        if problem is None:
+            click.echo(f"right  {path}" + (f" ({'; '.join(notes)})" if notes else ""))
+        else:
             failed += 1
-            click.secho(f"wrong  {path}: {str(error).removeprefix(f'{path}: ')}", fg="red")
-            continue
-        click.echo(f"right  {path}" + (f" ({'; '.join(notes)})" if notes else ""))
+            click.secho(f"wrong  {path}: {problem.removeprefix(f'{path}: ')}", fg="red")
     if failed:
         raise click.ClickException(f"{failed} of {len(recipes)} recipes would not train")
+
+
+def _verdicts(recipes: list[Path], overrides: list[str], smoke: bool) -> Iterator[_Verdict]:
+    """What is wrong with each recipe, and notes.
+
+    Streaming gives back shared memory and the files behind it when its process ends, so of many
+    recipes, a few each have a process of their own.
+    """
+    if len(recipes) == 1:
+        yield _verdict(recipes[0], overrides, smoke)
+        return
+    for first in range(0, len(recipes), _RECIPES_PER_PROCESS):
+        some = recipes[first : first + _RECIPES_PER_PROCESS]
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            coming = [pool.submit(_verdict, path, overrides, smoke) for path in some]
+            yield from map(_result, coming)
+
+
+def _result(coming: Future[_Verdict]) -> _Verdict:
+    try:
+        return coming.result()
+    except BrokenProcessPool:
+        return "its process was killed, or that of one just before: give it alone", []
+
+
+def _verdict(path: Path, overrides: list[str], smoke: bool) -> _Verdict:
+    from composer_dataagent.recipes import RecipeError
+    from composer_dataagent.recipes.validate import load_for_validation, try_out, validate
+
+    _silence_known_warnings()
+    try:
+        recipe, notes = load_for_validation(path, overrides)
+        notes += validate(recipe)
+        notes += try_out(recipe) if smoke else []
+    except RecipeError as error:
+        return str(error), []
+    return None, notes
 
 
 def _is_override(argument: str) -> bool:

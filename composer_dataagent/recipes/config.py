@@ -112,7 +112,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path (str | Path): A YAML file.
+        path (str | Path): A YAML file. See :func:`read_yaml`.
         overrides (Sequence[str]): ``key=value`` with dotted keys (a mapping is merged into the
             section that is there), or ``~key`` to leave a key out; applied in order.
 
@@ -123,14 +123,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: The file cannot be read, or a key or value is not accepted; the message names
             the key and what it accepts.
     """
-    try:
-        config = OmegaConf.load(path)
-    except FileNotFoundError:
-        raise RecipeError(f"There is no recipe {str(path)!r}") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(config, DictConfig):
-        raise RecipeError(f"{path} must be a mapping of {', '.join(Recipe.model_fields)}")
+    config = read_yaml(path)
     try:
         for override in overrides:
             config = _apply(config, override)
@@ -141,6 +134,48 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         return Recipe.model_validate(plain)
     except pydantic.ValidationError as error:
         raise RecipeError(f"{path}: {_describe(error)}") from None
+
+
+def read_yaml(path: str | Path, _inside: Sequence[Path] = ()) -> DictConfig:
+    """The mapping in a YAML file, variables not yet put in.
+
+    With ``extends: OTHER.yaml``, of the same folder if no other is said, that file's values stand
+    where this one gives none. Mappings are merged, key by key; but one that has another ``name``
+    replaces the other's whole.
+
+    Args:
+        path (str | Path): The file.
+
+    Raises:
+        RecipeError: It, or one that it extends, cannot be read, is no mapping or extends itself.
+    """
+    path = Path(path)
+    if path.resolve() in _inside:
+        raise RecipeError(f"{path}: extends goes round in a circle")
+    try:
+        config = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe {str(path)!r}") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(config, DictConfig):
+        raise RecipeError(f"{path} must be a mapping of {', '.join(Recipe.model_fields)}")
+    if "extends" not in config:
+        return config
+    own: Any = OmegaConf.to_container(config)
+    other = own.pop("extends")
+    if not isinstance(other, str) or not other:
+        raise RecipeError(f"{path}: extends={other!r} is not accepted: name another recipe's file")
+    base = OmegaConf.to_container(read_yaml(path.parent / other, (*_inside, path.resolve())))
+    return OmegaConf.create(_extended(base, own))
+
+
+def _extended(base: Any, own: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(own, dict)):
+        return own
+    if "name" in own and own["name"] != base.get("name"):
+        return own
+    return base | {key: _extended(base.get(key), value) for key, value in own.items()}
 
 
 def _apply(config: DictConfig, override: str) -> DictConfig:

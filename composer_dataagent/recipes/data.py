@@ -8,100 +8,28 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from composer.utils import dist
 from filelock import FileLock
-from streaming import StreamingDataLoader, StreamingDataset
-from torch import Tensor
+from streaming import StreamingDataLoader
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 
 from composer_dataagent import collectives
 from composer_dataagent.recipes.config import LoaderConfig
-from composer_dataagent.recipes.errors import RecipeError, need_columns
-from composer_dataagent.recipes.registry import Registry, snake_case, split_name
+from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.images import ImageClassification, ImageSegmentation
+from composer_dataagent.recipes.registry import Registry, split_name
 from composer_dataagent.recipes.text import TextClassification
 from composer_dataagent.recipes.tokens import SequenceClassification, TokenSequences
-
-# What images pass through before they are normalised: all of torchvision's v2 transforms.
-TRANSFORMS = Registry(
-    "transform",
-    {
-        snake_case(cls): cls
-        for cls in (getattr(v2, name) for name in dir(v2))
-        if isinstance(cls, type) and issubclass(cls, v2.Transform) and cls is not v2.Transform
-    },
-)
-
-
-class ImageClassification(StreamingDataset):
-    """Images and class labels from MDS shards: ``(float32 [C, H, W], int)``.
-
-    Args:
-        image (str): Column of the image: any of streaming's image or array encodings, ``[H, W]`` or
-            ``[H, W, C]`` uint8. Default: ``image``.
-        label (str): Column of the class label, an integer. Default: ``label``.
-        transforms (Sequence[Mapping]): ``{name: ..., **arguments}`` of torchvision's v2 transforms
-            (``random_crop``, ``random_horizontal_flip``, ...), applied to the uint8 image.
-        mean (Sequence[float] | float): Per channel, on the scale of 0 to 1. Default: ``0.5``.
-        std (Sequence[float] | float): Per channel. Default: ``0.5``.
-        **streaming (Any): Arguments of ``streaming.StreamingDataset``.
-    """
-
-    def __init__(
-        self,
-        *,
-        image: str = "image",
-        label: str = "label",
-        transforms: Sequence[Mapping[str, Any]] = (),
-        mean: Sequence[float] | float = 0.5,
-        std: Sequence[float] | float = 0.5,
-        **streaming: Any,
-    ) -> None:
-        super().__init__(**streaming)
-        need_columns(self.shards, image=image, label=label)
-        self.columns = (image, label)
-        self.transform = build_transforms(transforms)
-        # (pixels / 255 - mean) / std, in two operations
-        deviation = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
-        self.scale = 1 / (255 * deviation)
-        self.shift = -torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1) / deviation
-
-    def get_item(self, sample_id: int, retry: int = 7) -> tuple[Tensor, int]:
-        """The sample as the model wants it."""
-        sample = super().get_item(sample_id, retry)
-        image, label = (sample[column] for column in self.columns)
-        pixels = _pixels(image)
-        if self.transform is not None:
-            pixels = self.transform(pixels)
-        return pixels * self.scale + self.shift, int(label)
-
-
-def build_transforms(transforms: Sequence[Mapping[str, Any]]) -> v2.Compose | None:
-    """What images pass through, one after the other; None for nothing.
-
-    Args:
-        transforms (Sequence[Mapping]): See :class:`ImageClassification`.
-
-    Raises:
-        RecipeError: There is no such transform, or it refuses an argument.
-    """
-    steps = [
-        TRANSFORMS.build(f"transforms.{i}", *split_name(f"transforms.{i}", step))
-        for i, step in enumerate(transforms)
-    ]
-    return v2.Compose(steps) if steps else None
-
 
 DATASETS = Registry(
     "dataset",
     {
         "image_classification": ImageClassification,
+        "image_segmentation": ImageSegmentation,
         "text_classification": TextClassification,
         "token_sequences": TokenSequences,
         "sequence_classification": SequenceClassification,
@@ -214,9 +142,3 @@ def _check_there(key: str, arguments: Mapping[str, Any]) -> None:
             f"{key}.local={local!r} holds no MDS shards ({index} is missing) and no `remote` is "
             "given. For the digits of the demo: `composer-dataagent prepare-digits`"
         )
-
-
-def _pixels(image: Any) -> Tensor:
-    """``[C, H, W]`` uint8, of a PIL image or an array ``[H, W]`` or ``[H, W, C]``."""
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)

@@ -1,14 +1,10 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Models that a recipe can name: small ones, torchvision's classifiers, and language models."""
+"""Models that a recipe can name: small ones, torchvision's, and language models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torchvision
-from composer.models import ComposerClassifier
 
 from composer_dataagent.recipes.language_models import (
     bert_classifier,
@@ -24,15 +20,11 @@ from composer_dataagent.recipes.small_models import (
     tiny_text_transformer,
     tiny_vit,
 )
-
-
-def _torchvision(name: str) -> Callable[..., ComposerClassifier]:
-    def build(num_classes: int, **arguments: Any) -> ComposerClassifier:
-        network = torchvision.models.get_model(name, num_classes=num_classes, **arguments)
-        return ComposerClassifier(network, num_classes)
-
-    return build
-
+from composer_dataagent.recipes.torchvision_models import (
+    classifier,
+    segmentation,
+    small_image_resnet,
+)
 
 MODELS = Registry(
     "model",
@@ -47,10 +39,16 @@ MODELS = Registry(
         "pretrained_classifier": pretrained_classifier,
         "lora": lora_of({"gpt2": gpt2}),
         **{
-            name: _torchvision(name)
+            name: classifier(name)
             for name in torchvision.models.list_models(module=torchvision.models)
         },
+        **{f"cifar_{name}": small_image_resnet(name) for name in ("resnet18", "resnet34")},
+        **{
+            name: segmentation(name)
+            for name in torchvision.models.list_models(module=torchvision.models.segmentation)
+        },
     },
-    # Weights would be downloaded at run time; Composer's load_path starts from a checkpoint.
-    implied=("weights", "weights_backbone"),
+    # Weights would be downloaded at run time; Composer's load_path starts from a checkpoint. A
+    # second head's outputs would have no place among the logits.
+    implied=("weights", "weights_backbone", "aux_loss", "aux_logits"),
 )

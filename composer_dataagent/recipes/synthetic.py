@@ -14,13 +14,18 @@ from PIL import Image
 from streaming import MDSWriter
 from torch import nn
 
-from composer_dataagent.recipes.data import DATASETS, build_transforms
+from composer_dataagent.recipes.data import DATASETS
 from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.images import build_transforms
 from composer_dataagent.signals.huggingface import huggingface_model
 
 Draw = Callable[[np.random.Generator], dict[str, Any]]
 # Heights and widths of images that models of a fixed size may want, smallest first.
 _SIZES = (28, 32, 64, 224, 384, 518)
+# Of a trial's images, where the recipe has larger ones and the model takes any.
+SMALL = 64
+# Likewise of a trial's sequences, in tokens.
+SHORT = 64
 # Where a model does not say how many classes there are.
 _CLASSES = 2
 _VOCABULARY = 256
@@ -48,17 +53,73 @@ def write_synthetic(
             out.write(draw(rng))
 
 
+def with_small_samples(
+    arguments: Mapping[str, Any], model: nn.Module
+) -> tuple[dict[str, Any], str | None]:
+    """What a recipe gives its dataset, with shorter texts, and smaller images where they are taken.
+
+    Args:
+        arguments (Mapping[str, Any]): What the recipe gives.
+        model (nn.Module): That is to be trained on them.
+
+    Returns:
+        tuple[dict[str, Any], str | None]: The same but for the ``length`` of sequences, 64 tokens
+        at most, and the ``size`` of transforms, of which the largest becomes 64 pixels and the
+        others in proportion, if the model does not want it as it was; and what was left out.
+    """
+    if arguments.get("length", 0) > SHORT:
+        return {**arguments, "length": SHORT}, f"more than {SHORT} tokens of a sequence"
+    sizes = [step["size"] for step in _steps(arguments) if isinstance(step.get("size"), int)]
+    if not sizes or max(sizes) <= SMALL:
+        return dict(arguments), None
+    steps = [
+        {**step, "size": max(1, step["size"] * SMALL // max(sizes))}
+        if isinstance(step.get("size"), int)
+        else step
+        for step in _steps(arguments)
+    ]
+    try:
+        _size(model, _channels(model), steps)
+    except RecipeError:
+        return dict(arguments), None
+    return {**arguments, "transforms": steps}, f"images larger than {SMALL} pixels"
+
+
+def _steps(arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": step} if isinstance(step, str) else dict(step)
+        for step in arguments.get("transforms", ())
+    ]
+
+
 def _images(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Draw]:
     image, label = (arguments.get(name, name) for name in ("image", "label"))
-    channels, classes = _channels(model), _classes(model)
-    size = _size(model, channels, arguments.get("transforms", ()))
-    shape = (size, size) if channels == 1 else (size, size, channels)
+    shape, classes = _image_shape(arguments, model), _classes(model)
 
     def draw(rng: np.random.Generator) -> dict[str, Any]:
         pixels = rng.integers(0, 256, shape, np.uint8)
         return {image: Image.fromarray(pixels), label: int(rng.integers(classes))}
 
     return {image: "png", label: "int"}, draw
+
+
+def _masked_images(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Draw]:
+    image, mask = (arguments.get(name, name) for name in ("image", "mask"))
+    shape = _image_shape(arguments, model)
+    classes = min(_classes(model) + bool(arguments.get("reduce_labels")), 256)
+
+    def draw(rng: np.random.Generator) -> dict[str, Any]:
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        labels = rng.integers(0, classes, shape[:2], np.uint8)
+        return {image: Image.fromarray(pixels), mask: Image.fromarray(labels)}
+
+    return {image: "png", mask: "png"}, draw
+
+
+def _image_shape(arguments: Mapping[str, Any], model: nn.Module) -> tuple[int, ...]:
+    channels = _channels(model)
+    size = _size(model, channels, arguments.get("transforms", ()))
+    return (size, size) if channels == 1 else (size, size, channels)
 
 
 def _texts(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Draw]:
@@ -87,6 +148,7 @@ def _tokens(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, s
 # What a recipe gives its dataset, and the model, to the columns and a sample of them.
 _MAKERS: dict[str, Callable[[Mapping[str, Any], nn.Module], tuple[dict[str, str], Draw]]] = {
     "image_classification": _images,
+    "image_segmentation": _masked_images,
     "text_classification": _texts,
     "token_sequences": _tokens,
     "sequence_classification": _tokens,

@@ -16,18 +16,20 @@ from typing import Any
 import torch
 from composer.core import Algorithm, Callback, State
 from composer.loggers import Logger
+from omegaconf import OmegaConf
 from streaming import StreamingDataset
 
 from composer_dataagent.algorithm import DataAgent
 from composer_dataagent.doctor import check_local
 from composer_dataagent.recipes.build import build_parts, check_trainer
-from composer_dataagent.recipes.config import Recipe, load_recipe
+from composer_dataagent.recipes.config import Recipe, load_recipe, read_yaml
 from composer_dataagent.recipes.data import DATASETS, build_loader
 from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.fitting import check_samples
 from composer_dataagent.recipes.models import MODELS
 from composer_dataagent.recipes.registry import check_arguments, split_name, squeezed
 from composer_dataagent.recipes.run import train
-from composer_dataagent.recipes.synthetic import write_synthetic
+from composer_dataagent.recipes.synthetic import with_small_samples, write_synthetic
 from composer_dataagent.recipes.tokens import check_tokens
 from composer_dataagent.report.run import read_rows
 from composer_dataagent.rounds import rounds_per_epoch
@@ -43,6 +45,9 @@ _SMALL_BERT = {
     "num_attention_heads": 2,
     "intermediate_size": 64,
 }
+# What language models call the number of their layers; a trial needs no more than a few.
+_LAYERS = {"n_layer", "num_hidden_layers"}
+_FEW_LAYERS = 2
 # Callbacks that write files, and arguments by which any other would be told where to.
 _WRITERS = {squeezed(name) for name in ("checkpoint_saver", "export_for_inference")}
 _PLACE = re.compile(r".*(folder|path|dir|directory|filename|file)")
@@ -69,10 +74,7 @@ def load_for_validation(path: Path, overrides: Sequence[str] = ()) -> tuple[Reci
     Raises:
         RecipeError: See :func:`load_recipe`.
     """
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        text = ""  # load_recipe says why
+    text = OmegaConf.to_yaml(read_yaml(path))
     absent = {name for name in _VARIABLE.findall(text) if name not in os.environ}
     os.environ.update({name: name for name in absent})
     try:
@@ -122,6 +124,7 @@ def validate(recipe: Recipe) -> list[str]:
             continue
         loader = build_loader(key, config, train=key == "train_loader", seed=recipe.seed)
         check_tokens(f"{key}.dataset", loader.dataset, parts["model"])
+        check_samples(f"{key}.dataset", loader.dataset, parts["model"])
     return notes + ([f"data not looked at: {', '.join(unseen)}"] if unseen else [])
 
 
@@ -221,6 +224,8 @@ def _small(recipe: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
             for name, given in plain["algorithms"].items()
         },
     }
+    plain["model"], deeper = _with_few_layers(plain["model"])
+    left_out += deeper
     # Made without the recipe's loggers, and checked: what follows asks them.
     parts = build_parts(Recipe.model_validate(plain))
     samples = _samples(parts["algorithms"])
@@ -233,7 +238,11 @@ def _small(recipe: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
             for argument, value in arguments.items()
             if argument not in inspect.signature(StreamingDataset).parameters
         }
-        write_synthetic(folder / key, str(name), own, parts["model"], samples)
+        own, larger = with_small_samples(own, parts["model"])
+        if larger is not None and larger not in left_out:
+            left_out.append(larger)
+        count = samples if key == "train_loader" else 2 * _BATCH_SIZE
+        write_synthetic(folder / key, str(name), own, parts["model"], count)
         plain[key] = {
             "dataset": {"name": name, **own, "local": str(folder / key)},
             "batch_size": _BATCH_SIZE,
@@ -241,6 +250,18 @@ def _small(recipe: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
         }
     notes = [f"tried without {', '.join(left_out)}"] if left_out else []
     return Recipe.model_validate(plain), notes
+
+
+def _with_few_layers(component: Any) -> tuple[dict[str, Any], list[str]]:
+    """A model that a recipe names, with two layers if it is one that takes any number of them."""
+    name, arguments = split_name("model", component)
+    factory = MODELS.factories[MODELS.canonical("model", name)]
+    parameters = inspect.signature(factory).parameters
+    for layers in _LAYERS & parameters.keys():
+        if arguments.get(layers, parameters[layers].default) > _FEW_LAYERS:
+            arguments[layers] = _FEW_LAYERS
+            return {"name": name, **arguments}, [f"more than {_FEW_LAYERS} layers of the model"]
+    return {"name": name, **arguments}, []
 
 
 def _samples(algorithms: Sequence[Algorithm]) -> int:

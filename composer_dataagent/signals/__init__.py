@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from composer_dataagent.signals.classification import Signals, classification_signals
+from composer_dataagent.signals.dense import dense_signals
 from composer_dataagent.signals.detect import SignalsFn, checked, detect_signals
 from composer_dataagent.signals.features import FeatureHook, find_head
 from composer_dataagent.signals.huggingface import has_decoder_of_its_own
@@ -23,6 +24,7 @@ __all__ = [
     "TokenOptions",
     "checked",
     "classification_signals",
+    "dense_signals",
     "detect_signals",
     "find_head",
     "find_mixer",

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from composer_dataagent.signals.classification import Signals, classification_signals
+from composer_dataagent.signals.dense import dense_signals
 from composer_dataagent.signals.huggingface import huggingface_model
 from composer_dataagent.signals.shift import is_shifted
 from composer_dataagent.signals.tokens import TokenOptions, token_signals
@@ -28,13 +29,15 @@ Pass a function that says what each sample's loss and uncertainty are:
         return classification_signals(logits, targets)
         # or, of logits [B, T, V] and labels [B, T] that are shifted inputs:
         #     return token_signals(logits, labels, shift=True)
+        # or, of logits [B, C, H, W] and a label for each pixel, [B, H, W]:
+        #     return dense_signals(logits, targets)
         # or, for anything else, [B] each, the entropy divided by its largest value, so in [0, 1]:
         #     return Signals(loss=..., entropy=...)
         # and if samples are sequences of tokens, also max_prob=..., exp of minus the mean entropy
 
     DataAgent(signals=my_signals)
 
-(from composer_dataagent.signals import Signals, classification_signals, token_signals)"""
+(from composer_dataagent.signals import Signals, classification_signals, token_signals, dense_signals)"""  # noqa: E501
 
 
 def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) -> SignalsFn:
@@ -47,8 +50,9 @@ def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) 
     Likewise logits ``[B, T, V]`` with labels ``[B, T]``: causal, masked and encoder-decoder
     language models and token classifiers of Hugging Face, and llm-foundry's models. Whether their
     labels are those of the next token, see :func:`~composer_dataagent.signals.shift.is_shifted`, is
-    found out once, at the first microbatch. A model's form shows at its first forward pass only,
-    so that is when another one is refused.
+    found out once, at the first microbatch. And logits ``[B, C, H, W]`` with targets ``[B, H, W]``,
+    a label for each pixel: segmentation. A model's form shows at its first forward pass only, so
+    that is when another one is refused.
 
     Args:
         model (torch.nn.Module): The model, possibly wrapped by DistributedDataParallel; names it in
@@ -95,13 +99,16 @@ def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) 
                 f"{_describe(batch)}. {HOW_TO}"
             )
         try:
-            if options is not None and options.given() and logits.dim() != 3:
+            if options is not None and options.given() and logits.dim() < 3:
                 raise ValueError(
-                    f"signals={options.given()} is about sequences of tokens, whose logits are "
-                    f"[B, T, V], and these are {list(logits.shape)}: leave it out"
+                    f"signals={options.given()} is about sequences of tokens or pixels, whose "
+                    f"logits are [B, T, V] or [B, C, H, W], and these are {list(logits.shape)}: "
+                    "leave it out"
                 )
             if logits.dim() == 3:
                 return of_tokens(outputs, logits, targets)
+            if logits.dim() > 3:
+                return dense_signals(logits, targets, options=options)
             # Hugging Face's models find it out at their first forward pass, if it is not given.
             problem = getattr(getattr(hugging_face, "config", None), "problem_type", None)
             if problem in ("multi_label_classification", "regression"):

@@ -23,9 +23,8 @@ def test_the_shipped_recipe_loads() -> None:
 
 # Of recipes whose data others may share, or whose model another run trains first.
 FOLDERS = {"bert_classifier": "packages", "instructions_lora": "instructions"}
-OVERRIDES = {
-    "instructions_lora": ["model.base={name: gpt2, vocab_size: 257, n_head: 2, n_embd: 8}"]
-}
+SMALL = ["model.base={name: gpt2, vocab_size: 257, n_head: 2, n_embd: 8}"]
+OVERRIDES = {"instructions_lora": SMALL, "llm_instructions": SMALL}
 
 
 @pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*.yaml")), ids=lambda path: path.stem)
@@ -39,7 +38,8 @@ def test_every_recipe_names_what_there_is(path: Path, monkeypatch: pytest.Monkey
         name, arguments = split_name("dataset", loader.dataset)
         factory = DATASETS.factories[DATASETS.canonical("dataset", name)]
         check_arguments("dataset", factory, arguments)
-        assert FOLDERS.get(path.stem, path.stem) in arguments["local"]
+        folder = Path(arguments["local"]).parts[1]
+        assert path.stem.startswith(folder) or FOLDERS[path.stem] == folder
 
 
 def test_overrides_reach_into_sections_in_order() -> None:
@@ -125,3 +125,49 @@ def test_bad_files_are_refused(tmp_path: Path, text: str | None, message: str) -
         path.write_text(text)
     with pytest.raises(RecipeError, match=message):
         load_recipe(path)
+
+
+def extending(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / "mine.yaml"
+
+
+def test_a_recipe_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "base.yaml").write_text(RECIPE.read_text())
+    middle = "extends: ../base.yaml\ntrain_loader: {batch_size: 40}\n"
+    (tmp_path / "below" / "middle.yaml").write_text(middle)
+    mine = extending(
+        tmp_path,
+        mine="extends: below/middle.yaml\nrun_name: mine\noptimizer: {name: sgd, lr: 0.1}\n"
+        "algorithms: {data_agent: {ratio: 0.3}, ema: {half_life: 9ba}}\n",
+    )
+    base, recipe = load_recipe(RECIPE), load_recipe(mine, ["seed=3"])
+    assert recipe.run_name == "mine" and recipe.seed == 3
+    assert recipe.run_dir == base.run_dir.replace(base.run_name, "mine")  # runs/${run_name}
+    assert recipe.train_loader == base.train_loader.model_copy(update={"batch_size": 40})
+    assert recipe.optimizer == {"name": "sgd", "lr": 0.1}  # another one, so nothing of the first
+    assert recipe.algorithms["ema"] == {"half_life": "9ba"}
+    agent = base.algorithms["data_agent"]
+    assert recipe.algorithms["data_agent"] == {**(agent or {}), "ratio": 0.3}
+    assert recipe.trainer == base.trainer
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"mine": "extends: nowhere.yaml"}, "There is no recipe .*nowhere.yaml"),
+        ({"mine": "extends: mine.yaml"}, "mine.yaml: extends goes round in a circle"),
+        ({"mine": "extends: a.yaml", "a": "extends: mine.yaml"}, "goes round in a circle"),
+        ({"mine": "extends: 3"}, "extends=3 is not accepted: name another recipe's file"),
+        ({"mine": "extends: ${seed}\nseed: 3"}, r"There is no recipe .*\$\{seed\}"),
+        ({"mine": "extends: a.yaml", "a": "[1"}, "a.yaml cannot be read as YAML"),
+        ({"mine": "extends: a.yaml", "a": "seed: 3"}, "mine.yaml: the recipe lacks run_name"),
+    ],
+)
+def test_what_cannot_be_extended_is_named(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(extending(tmp_path, **files))

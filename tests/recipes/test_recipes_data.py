@@ -16,8 +16,9 @@ from streaming import MDSWriter, StreamingDataset
 
 from composer_dataagent.recipes import RecipeError
 from composer_dataagent.recipes.config import LoaderConfig
-from composer_dataagent.recipes.data import ImageClassification, build_loader
+from composer_dataagent.recipes.data import build_loader
 from composer_dataagent.recipes.digits import prepare_digits
+from composer_dataagent.recipes.images import ImageClassification
 
 
 def test_the_digits_are_scikit_learns(digits: Path) -> None:
