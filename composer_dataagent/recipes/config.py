@@ -122,6 +122,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, or a key or value is not accepted; the message names
             the key and what it accepts.
+
+    Example:
+        >>> from composer_dataagent.recipes import load_recipe
+        >>> recipe = load_recipe("yamls/digits.yaml", ["algorithms.data_agent.ratio=0.3"])
+        >>> recipe.algorithms
+        {'data_agent': {'ratio': 0.3}}
     """
     try:
         config = OmegaConf.load(path)
