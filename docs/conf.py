@@ -34,6 +34,7 @@ include_patterns = [
 suppress_warnings = ["myst.header"]  # the comparisons' tables have no title
 # Folders that it need not even look into.
 exclude_patterns = [".*", "build", "data", "dist", "runs", "tests"]
+highlight_language = "none"  # of blocks that name none: commands
 myst_heading_anchors = 4  # as deep as links reach; a code host makes the same anchors
 
 # ---------------------------------------------------------------- what is read of the code
@@ -41,10 +42,11 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings state types, with shapes and dtypes
 autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
-# Types of other packages, and what is short for several.
+# Types of other packages.
 nitpick_ignore_regex = [
     ("py:class", r"(np|torch|collections\.abc)\..+|NDArray|Tensor|Path"),
     ("py:class", r"StreamingDataset|DataLoader|Dataset|Trainer|Callback"),
+    ("py:class", r"Ids|Rows|SignalsFn"),  # ours; Sphinx 8.1, the last for Python 3.10, finds none
     ("py:attr", r"Event\..+"),
     ("myst", "tools/results"),  # a folder
 ]
@@ -70,7 +72,7 @@ doctest_global_cleanup = "os.chdir('/'); _folder.cleanup()"
 
 # ---------------------------------------------------------------- what comes out
 html_theme = "furo"  # asks for nothing outside of the pages
-html_title = f"composer_dataagent {version}"
+html_title = f"Data Agent {version}"
 html_copy_source = False
 templates_path = ["templates"]
 html_additional_pages = {"index": "front.html"}  # the pages' own folder opens the first of them

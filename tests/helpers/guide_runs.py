@@ -59,4 +59,4 @@ def script_of(page: str, python: list[str]) -> str:
     text = "\n".join(python)
     for long, short in LONG.items():
         text = text.replace(long, short)
-    return BEFORE[page] + text
+    return BEFORE.get(page, "") + text

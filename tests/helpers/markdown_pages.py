@@ -51,10 +51,10 @@ def anchors(page: str) -> set[str]:
     return found
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of a language, in order; ``""``: of none."""
+def blocks(page: str, *languages: str) -> list[str]:
+    """The fenced blocks of some languages, in order; ``""``: of none."""
     return [
         token.content
         for token in tokens(page)
-        if token.type == "fence" and token.info.strip() == language
+        if token.type == "fence" and token.info.strip() in languages
     ]

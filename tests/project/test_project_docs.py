@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,6 +25,7 @@ from composer_dataagent.recipes import load_recipe
 
 # With the builder left out, what `make docs` runs.
 SPHINX = [sys.executable, "-m", "sphinx", "--quiet", "-W", "--keep-going", "-n", "-c", "docs", "."]
+SHELL = ("", "bash", "console", "sh", "shell")
 
 
 def run(command: list[object], cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -108,12 +110,13 @@ def test_python_of_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def settings_of(page: str) -> list[dict[str, object]]:
+def settings_of(page: str) -> list[dict[str, Any]]:
     """What a page gives ``data_agent`` in YAML, in blocks and within lines."""
     text = (ROOT / page).read_text("utf-8")
-    inline = re.findall(r"`(data_agent: \{[^`]*\})`", text)
-    sections = [yaml.safe_load(block)["algorithms"] for block in blocks(page, "yaml")]
-    return [section["data_agent"] for section in [*map(yaml.safe_load, inline), *sections]]
+    whole = [each for block in blocks(page, "yaml") for each in yaml.safe_load_all(block)]
+    sections = [each["algorithms"] for each in whole if "algorithms" in each]
+    sections += map(yaml.safe_load, re.findall(r"`(data_agent: \{[^`]*\})`", text))
+    return [section["data_agent"] for section in sections if "data_agent" in section]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_yaml_of_a_page_makes_a_data_agent(page: str) -> None:
     settings = settings_of(page)
     assert settings
     for arguments in settings:
-        assert repr(DataAgent(**arguments)).startswith("DataAgent(")  # type: ignore[arg-type]
+        assert repr(DataAgent(**arguments)).startswith("DataAgent(")
 
 
 def test_the_whole_recipe_of_the_guide_is_accepted(tmp_path: Path) -> None:
@@ -133,9 +136,9 @@ def test_the_whole_recipe_of_the_guide_is_accepted(tmp_path: Path) -> None:
     assert list(load_recipe(path).algorithms) == ["data_agent", "label_smoothing", "ema"]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "")])
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, *SHELL)])
 def test_commands_of_a_page_have_the_options_that_it_gives_them(page: str) -> None:
-    for line in "".join(blocks(page, "")).splitlines():
+    for line in "".join(blocks(page, *SHELL)).splitlines():
         words = line.split("#")[0].split()
         if words[:1] == ["composer-dataagent"]:
             command = main.commands[words[1]]
