@@ -19,7 +19,7 @@ APART = unshare --user --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /dev/
 half = mkdir -p $(TMP) && TMPDIR=$(TMP) $(APART) $(BIN)/python -m pytest
 $(HALVES): TMP = $${TMPDIR:-/tmp}/$(notdir $(CURDIR))-$@
 
-.PHONY: help install demo test $(HALVES) test-grid test-community test-llmfoundry lint format clean
+.PHONY: help install demo docs test $(HALVES) test-grid test-community test-llmfoundry lint format clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +34,11 @@ install: $(INSTALLED)  ## Make .venv and install the package into it.
 
 demo: $(INSTALLED)  ## Train on digits four ways, print a table, write an HTML report.
 	$(BIN)/composer-dataagent demo
+
+# The source folder is the repository, so that links between its files are links between pages.
+docs: $(INSTALLED)  ## Make pages of the guides and the API.
+	$(BIN)/python -m sphinx --quiet -W --keep-going -n -c docs . build/docs
+	@echo build/docs/index.html
 
 # A core for each half; one after the other where the system gives no /dev/shm of one's own.
 test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.

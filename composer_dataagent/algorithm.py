@@ -125,8 +125,8 @@ class DataAgent(Algorithm):
             the next PPO update or the epoch's end. Default: ``skip``.
         fetch (str): Of streaming data with a remote, what is fetched. ``shards``: whole shards, of
             which something is selected. ``samples``: what is selected and little else, by ranges,
-            where that costs less. See the method card. A run may go on with the other one. Default:
-            ``shards``.
+            where that costs less, see ``docs/guides/object_storage.md``. A run may go on with the
+            other one. Default: ``shards``.
         costs (Costs | Mapping[str, Any] | None): Prices of bytes and requests, by which it is
             decided how a shard is fetched, and reckoned what an epoch cost:
             ``{dollars_per_gb: 0.05}``, see :class:`~composer_dataagent.streaming.Costs`. Default:
@@ -150,13 +150,21 @@ class DataAgent(Algorithm):
         RuntimeError: While training, see ``on_nonfinite``.
 
     Example:
-        .. code-block:: python
-
-            from composer import Trainer
-            from composer_dataagent import DataAgent
-
-            trainer = Trainer(..., algorithms=[DataAgent(ratio=0.5)])
-            trainer.fit()
+        >>> import torch
+        >>> from composer import Trainer
+        >>> from composer.models import ComposerClassifier
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> from composer_dataagent import DataAgent
+        >>> data = TensorDataset(torch.randn(96, 4), torch.randint(2, (96,)))
+        >>> trainer = Trainer(
+        ...     model=ComposerClassifier(torch.nn.Linear(4, 2), num_classes=2),
+        ...     train_dataloader=DataLoader(data, batch_size=8, shuffle=True),
+        ...     max_duration="3ep",
+        ...     algorithms=[DataAgent(ratio=0.5)],
+        ... )
+        >>> trainer.fit()
+        >>> int(trainer.state.timestamp.sample)  # an epoch of all 96, and two of half of them
+        192
     """
 
     def __init__(

@@ -50,6 +50,7 @@ UNGUARDED: dict[str, Any] = {
     "min_fit": -1.0,
 }
 
+#: By the names that ``preset`` takes.
 PRESETS: dict[str, Preset] = {
     "default": Preset(),
     # arXiv 2603.07433 as published, with the shapes right.

@@ -21,7 +21,7 @@ _DIAGNOSTICS = 5
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Hyperparameters of :func:`ppo_update`.
+    """Hyperparameters of an update.
 
     Attributes:
         clip (float): How far the probability ratio may move from 1 before its gradient ends.

@@ -153,7 +153,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
     recipe's ``trainer`` section says otherwise.
 
     Args:
-        recipe (Recipe): From :func:`~composer_dataagent.recipes.config.load_recipe`.
+        recipe (Recipe): From :func:`~composer_dataagent.recipes.load_recipe`.
 
     Returns:
         Trainer: Ready for ``fit()``.

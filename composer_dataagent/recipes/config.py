@@ -112,7 +112,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path (str | Path): A YAML file. See :func:`read_yaml`.
+        path (str | Path): A YAML file. With ``extends: OTHER.yaml`` in it, what it does not say is
+            as it is in that file, which is looked for from this one's folder.
         overrides (Sequence[str]): ``key=value`` with dotted keys (a mapping is merged into the
             section that is there), or ``~key`` to leave a key out; applied in order.
 
@@ -122,6 +123,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, or a key or value is not accepted; the message names
             the key and what it accepts.
+
+    Example:
+        >>> from composer_dataagent.recipes import load_recipe
+        >>> recipe = load_recipe("yamls/digits.yaml", ["algorithms.data_agent.ratio=0.3"])
+        >>> recipe.algorithms
+        {'data_agent': {'ratio': 0.3}}
     """
     config = read_yaml(path)
     try:

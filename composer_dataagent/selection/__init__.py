@@ -17,6 +17,7 @@ from composer_dataagent.selection.mislabel import (
 from composer_dataagent.selection.schedule import RatioSchedule, size_for
 from composer_dataagent.selection.selectors import (
     SELECTORS,
+    Rows,
     Selection,
     Selector,
     build_selector,
@@ -31,6 +32,7 @@ __all__ = [
     "SELECTORS",
     "Ledger",
     "RatioSchedule",
+    "Rows",
     "Selection",
     "Selector",
     "Units",

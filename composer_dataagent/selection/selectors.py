@@ -61,7 +61,7 @@ class Selection:
             )
 
 
-# Some samples by their ids, or all of them.
+#: Some samples by their ids, or all of them.
 Rows = NDArray[np.int64] | slice
 
 
@@ -264,6 +264,15 @@ def build_selector(spec: str | Mapping[str, Any] | Selector) -> Selector:
         ValueError: Unknown name, unknown or missing argument (the message lists the accepted ones),
             or an ``egress_weight`` that is out of range, or of a rule that knows of none.
         TypeError: ``spec`` is none of these.
+
+    Example:
+        >>> import numpy as np
+        >>> from composer_dataagent.selection import Ledger, build_selector
+        >>> ledger = Ledger(4)
+        >>> ledger.record(np.arange(4), 0, np.array([0.1, 2.0, 0.3, 1.0]), np.zeros(4))
+        >>> selector = build_selector({"name": "loss", "explore": None})  # the largest, no noise
+        >>> selector.select(ledger, 2, np.random.default_rng(0)).ids.tolist()
+        [1, 3]
     """
     if isinstance(spec, Selector):
         return spec

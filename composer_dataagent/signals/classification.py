@@ -90,7 +90,7 @@ class Signals:
 
     @property
     def target_prob(self) -> Tensor:
-        """Probability that the model gives the label: ``exp(-loss)``, ``[B]`` in [0, 1]."""
+        """``exp(-loss)``, ``[B]`` in [0, 1]: the probability that the model gives the label."""
         return (-self.loss).exp().clamp(0.0, 1.0)
 
     @classmethod
@@ -141,6 +141,15 @@ def classification_signals(logits: Tensor, targets: Tensor) -> Signals:
 
     Raises:
         ValueError: The shapes or the targets' dtype are not as above.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[9.0, 0.0], [0.0, 0.0], [9.0, 0.0]])
+        >>> signals = classification_signals(logits, torch.tensor([0, 0, 1]))
+        >>> [round(loss, 2) for loss in signals.loss.tolist()]  # sure, undecided, contradicted
+        [0.0, 0.69, 9.0]
+        >>> [round(entropy, 2) for entropy in signals.entropy.tolist()]
+        [0.0, 1.0, 0.0]
     """
     if targets.dim() == 2 and targets.shape[1] == 1:
         targets = targets.squeeze(1)

@@ -17,6 +17,7 @@ from composer_dataagent.signals.huggingface import huggingface_model
 from composer_dataagent.signals.shift import is_shifted
 from composer_dataagent.signals.tokens import TokenOptions, token_signals
 
+#: ``(outputs, batch) -> Signals`` of a microbatch.
 SignalsFn = Callable[[Any, Any], Signals]
 
 LABEL_KEYS = ("labels", "label")
@@ -49,10 +50,9 @@ def detect_signals(model: torch.nn.Module, options: TokenOptions | None = None) 
     ``ComposerModel`` subclasses of the same habit and ``HuggingFaceModel`` sequence classifiers.
     Likewise logits ``[B, T, V]`` with labels ``[B, T]``: causal, masked and encoder-decoder
     language models and token classifiers of Hugging Face, and llm-foundry's models. Whether their
-    labels are those of the next token, see :func:`~composer_dataagent.signals.shift.is_shifted`, is
-    found out once, at the first microbatch. And logits ``[B, C, H, W]`` with targets ``[B, H, W]``,
-    a label for each pixel: segmentation. A model's form shows at its first forward pass only, so
-    that is when another one is refused.
+    labels are those of the next token is found out once, at the first microbatch. And logits
+    ``[B, C, H, W]`` with targets ``[B, H, W]``, a label for each pixel: segmentation. A model's
+    form shows at its first forward pass only, so that is when another one is refused.
 
     Args:
         model (torch.nn.Module): The model, possibly wrapped by DistributedDataParallel; names it in

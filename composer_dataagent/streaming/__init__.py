@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from composer_dataagent.streaming.attach import FETCHES, attach
-from composer_dataagent.streaming.attachment import Attachment
+from composer_dataagent.streaming.attach import FETCHES, StreamingAttachment, attach
+from composer_dataagent.streaming.attachment import Attachment, Ids
 from composer_dataagent.streaming.costs import Costs
 from composer_dataagent.streaming.errors import (
     RankEndedError,
@@ -25,6 +25,7 @@ __all__ = [
     "Attachment",
     "Costs",
     "Egress",
+    "Ids",
     "RankEndedError",
     "RankMissingError",
     "SelectionCorruptError",
@@ -33,6 +34,7 @@ __all__ = [
     "SelectionRecord",
     "ShardError",
     "ShortEpochError",
+    "StreamingAttachment",
     "attach",
     "clear",
     "select",

@@ -292,6 +292,17 @@ def attach(
             a selection cannot be combined with, or the loader has another batch size, or a sampler
             with a selection of its own; the message names the argument.
         RuntimeError: The loader's workers are already running.
+
+    Example:
+        >>> from streaming import StreamingDataLoader, StreamingDataset
+        >>> from composer_dataagent import attach
+        >>> dataset = StreamingDataset(local="data/letters", batch_size=4)
+        >>> loader = StreamingDataLoader(dataset, batch_size=4)
+        >>> attachment = attach(dataset, loader)
+        >>> attachment.serve([2, 3, 5, 7, 11]).size
+        5
+        >>> [(loader.sample_ids.tolist(), batch["x"]) for batch in loader]
+        [([2, 3, 5, 7], ['c', 'd', 'f', 'h']), ([11], ['l'])]
     """
     if fetch not in (None, *FETCHES):
         raise ValueError(f"fetch={fetch!r} is not accepted; it must be one of {list(FETCHES)}")

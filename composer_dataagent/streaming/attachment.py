@@ -19,6 +19,7 @@ from composer_dataagent.streaming.rounds import Rounds
 from composer_dataagent.streaming.store import SelectionRecord
 from composer_dataagent.streaming.tally import Egress
 
+#: Sample ids: whole numbers in a sequence, an array or a tensor.
 Ids = Sequence[int] | NDArray[np.int64] | torch.Tensor
 
 

@@ -36,6 +36,13 @@ class Costs:
 
     Raises:
         ValueError: A number is out of its range; the message names it.
+
+    Example:
+        >>> costs = Costs(dollars_per_gb=0.05)
+        >>> round(costs.charged(requests=1_000_000, size=10**9), 3)
+        0.45
+        >>> costs.gap  # so many bytes are cheaper than another request
+        8000
     """
 
     dollars_per_gb: float = 0.09

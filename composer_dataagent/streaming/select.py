@@ -58,14 +58,18 @@ def select(
             :func:`~composer_dataagent.streaming.attach`.
 
     Example:
-        .. code-block:: python
-
-            dataset = StreamingDataset(remote="s3://bucket/data", batch_size=32, shuffle=True)
-            select(dataset, np.flatnonzero(quality > 0.5))  # or: quality > 0.5
-            select(dataset, lambda ids: ids % 10 > 0)  # all but every tenth
-            select(dataset, per_epoch=lambda epoch: difficulty < 0.2 * (epoch + 1))  # curriculum
-            select(dataset, quality > 0.5, fetch="samples")  # and no more of any shard
-            loader = StreamingDataLoader(dataset, batch_size=32, num_workers=8)
+        >>> from streaming import StreamingDataset
+        >>> from composer_dataagent import clear, select
+        >>> dataset = StreamingDataset(local="data/numbers", batch_size=4)  # {"x": 0} to {"x": 19}
+        >>> handle = select(dataset, [7, 3, 5])  # or a mask of all ids, such as quality > 0.5
+        >>> [sample["x"] for sample in dataset]
+        [3, 5, 7]
+        >>> handle = select(dataset, lambda ids: ids % 5 == 0)
+        >>> [sample["x"] for sample in dataset]
+        [0, 5, 10, 15]
+        >>> handle = select(dataset, per_epoch=lambda epoch: range(epoch))  # a curriculum
+        >>> [sample["x"] for sample in dataset]  # the third epoch, counted from 0
+        [0, 1]
     """
     if (ids is None) == (per_epoch is None):
         raise TypeError("select() takes what to serve: either ids or per_epoch")
@@ -107,6 +111,11 @@ def clear(dataset: StreamingDataset) -> None:
 
     Raises:
         TypeError: Not a StreamingDataset.
+
+    Example:
+        >>> clear(dataset)
+        >>> len(dataset)
+        20
     """
     if not isinstance(dataset, StreamingDataset):
         raise TypeError(

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from markdown_pages import blocks
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, PreTrainedTokenizerFast
 from write_topics import texts
-
-import composer_dataagent
 
 VOCABULARY, LENGTH, GLOBAL_BATCH = 512, 64, 16
 WATCH = Path(__file__).with_name("llmfoundry_watch.py")
@@ -163,18 +162,17 @@ def lines_loader(inputs: Inputs) -> dict[str, Any]:
     return {"name": "finetuning", "dataset": dataset, "drop_last": False, "num_workers": 2}
 
 
-def card() -> dict[str, Any]:
-    """The lines that the method card has for a YAML of llm-foundry's."""
-    section = (Path(composer_dataagent.__file__).parent / "README.md").read_text()
-    lines = section.split("### llm-foundry")[1].split("```yaml\n")[1].split("```")[0]
+def guide() -> dict[str, Any]:
+    """The lines that the guide has for a YAML of llm-foundry's."""
+    (lines,) = blocks("docs/guides/llm_foundry.md", "yaml")
     return yaml.safe_load(lines)
 
 
 def recipe(
     inputs: Inputs, folder: Path, model: dict[str, Any], loader: dict[str, Any]
 ) -> dict[str, Any]:
-    """What ``llmfoundry train`` is given: the method card's lines, and what is small here."""
-    settings = card()
+    """What ``llmfoundry train`` is given: the guide's lines, and what is small here."""
+    settings = guide()
     settings["algorithms"]["data_agent"] |= {
         "update_interval": 4,
         "run_dir": str(folder / "history"),

@@ -1,11 +1,10 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The method card's plain PyTorch loop runs as it is written, and goes on as it says."""
+"""The plain PyTorch loop of the guide goes on after a kill, as it says."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from markdown_pages import blocks
 from streaming import MDSWriter
 
-import composer_dataagent
-
-# What a reader of the card has: data, a model, a loss; and a kill in the third epoch, if one wants.
+# What a reader of the guide has: data, a model, a loss; and, if one wants, a kill in epoch 3.
 BEFORE = """
 import functools, itertools, os, signal, sys
 import torch
@@ -36,9 +34,7 @@ def loss_of_each(outputs, targets):
 
 
 def test_the_plain_loop_goes_on_after_a_kill(tmp_path: Path) -> None:
-    card = (Path(composer_dataagent.__file__).parent / "README.md").read_text()
-    section = card.split("### A plain PyTorch loop")[1]
-    (loop,) = re.findall(r"```python\n(.*?)```", section.split("\n###")[0], re.DOTALL)
+    loop = blocks("docs/guides/subsets.md", "python")[-1]
     loop = loop.replace("step % 100 == 99", "step % 3 == 2")  # epochs are short here
     script = tmp_path / "loop.py"
     script.write_text(BEFORE + loop)
