@@ -36,6 +36,7 @@ from composer_dataagent.recipes.config import Components, Recipe
 from composer_dataagent.recipes.data import build_loader
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.models import MODELS
+from composer_dataagent.recipes.nodes import signal_files_of_each_node
 from composer_dataagent.recipes.registry import (
     Registry,
     check_arguments,
@@ -189,7 +190,8 @@ def build_trainer(recipe: Recipe) -> Trainer:
         check_tokens(f"{name}_loader.dataset", getattr(loader, "dataset", None), parts["model"])
     parts |= {"train_dataloader": loaders["train"], "eval_dataloader": loaders["eval"]}
     try:
-        return Trainer(**parts, **{**defaults, **trainer_arguments})
+        with signal_files_of_each_node():
+            return Trainer(**parts, **{**defaults, **trainer_arguments})
     except Exception as error:
         checkpoint = _checkpoint_of(error)
         if checkpoint is not None:
