@@ -13,7 +13,7 @@ from composer.utils import dist
 
 @contextlib.contextmanager
 def signal_files_of_each_node() -> Iterator[None]:
-    """Within it, the file by which a node's ranks wait for their first has a name of the node's own.
+    """Within it, the file by which ranks of a node wait for its first has a name of the node's own.
 
     ``dist.get_node_signal_file_name`` of Composer 0.32 gives all nodes the name that the first one
     has. Each makes that file in the folder of checkpoints when it looks for one to go on from, and
