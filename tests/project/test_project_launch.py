@@ -58,6 +58,19 @@ def test_linters_have_nothing_to_say() -> None:
         lint("kubernetes-validate", "--strict", "--kubernetes-version", version, *manifests)
 
 
+def test_one_pod_does_what_each_of_several_does_but_for_the_others() -> None:
+    one, several = (
+        manifests_of(name)["Job"]["spec"]["template"]["spec"]
+        for name in ("kubernetes.yaml", "kubernetes-multinode.yaml")
+    )
+    about_others = {"WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    (container,) = several["containers"]
+    container["env"] = [each for each in container["env"] if each["name"] not in about_others]
+    container["args"].remove("trainer.dist_timeout=1800")
+    del several["subdomain"], several["affinity"]
+    assert one == several
+
+
 @dataclass(frozen=True)
 class Cluster:
     """Two nodes.
@@ -188,9 +201,14 @@ def by_slurm(cluster: Cluster, epochs: int) -> Processes:
     return [job]
 
 
+def manifests_of(name: str) -> dict[str, Any]:
+    """By their kind."""
+    manifests = yaml.safe_load_all((LAUNCH / name).read_text())
+    return {manifest["kind"]: manifest for manifest in manifests}
+
+
 def by_kubernetes(cluster: Cluster, epochs: int) -> Processes:
-    manifests = yaml.safe_load_all((LAUNCH / "kubernetes-multinode.yaml").read_text())
-    of_kind = {manifest["kind"]: manifest for manifest in manifests}
+    of_kind = manifests_of("kubernetes-multinode.yaml")
     service, job = of_kind["Service"]["metadata"]["name"], of_kind["Job"]
     pod = job["spec"]["template"]["spec"]
     assert pod["subdomain"] == service
