@@ -3,9 +3,7 @@
 """What the package and some extras of it need, one a line, from the pyproject.toml that is here.
 
 So a layer of an image has all that and not the package itself, and stays as it is while only the
-package's code changes.
-
-    python docker/requirements.py demo text
+package's code changes. Example: ``python docker/requirements.py demo text``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Upload a folder into a bucket of S3, or of what S3_ENDPOINT_URL names, and make the bucket.
 
-python docker/to_bucket.py data/digits digits
+Example: ``python docker/to_bucket.py data/digits digits``.
 """
 
 from __future__ import annotations
