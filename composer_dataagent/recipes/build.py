@@ -36,6 +36,7 @@ from composer_dataagent.recipes.config import Components, Recipe
 from composer_dataagent.recipes.data import build_loader
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.models import MODELS
+from composer_dataagent.recipes.nodes import signal_files_of_each_node
 from composer_dataagent.recipes.registry import (
     Registry,
     check_arguments,
@@ -127,22 +128,30 @@ _NOT_FOR_TRAINER = frozenset(
 )
 
 
-def join_ranks(device: Any) -> None:
+def join_ranks(device: Any, timeout: Any = None) -> None:
     """Make this process one of the ranks that train together, or the only one.
 
     Args:
         device (Any): What the recipe gives as ``trainer.device``, if anything.
+        timeout (Any): And as ``trainer.dist_timeout``: the seconds for which ranks wait for one
+            another. Default: 300, as Composer's.
 
     Raises:
-        RecipeError: There is no such device.
+        RecipeError: There is no such device, or no such time.
     """
+    timeout = 300.0 if timeout is None else timeout
+    # Not a bool, which is an int.
+    if type(timeout) not in (int, float) or not 0 < timeout < float("inf"):
+        raise RecipeError(
+            f"trainer.dist_timeout={timeout!r} is not accepted; it is a number of seconds > 0"
+        )
     try:
         found = get_device(None if device is None else str(device))
     except Exception as error:
         raise RecipeError(f"trainer.device={device!r} is not accepted: {error}") from error
     if "GROUP_RANK" in os.environ:  # torchrun's word for what Composer looks for
         os.environ.setdefault("NODE_RANK", os.environ["GROUP_RANK"])
-    dist.initialize_dist(found)
+    dist.initialize_dist(found, timeout)
 
 
 def build_trainer(recipe: Recipe) -> Trainer:
@@ -162,7 +171,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
         RecipeError: A name, argument or value is not accepted; the message names the key.
     """
     trainer_arguments, duration = check_trainer(recipe)
-    join_ranks(trainer_arguments.get("device"))
+    join_ranks(trainer_arguments.get("device"), trainer_arguments.get("dist_timeout"))
     parts = build_parts(recipe)
     defaults = {
         "save_folder": str(checkpoint_folder(recipe)),
@@ -189,7 +198,8 @@ def build_trainer(recipe: Recipe) -> Trainer:
         check_tokens(f"{name}_loader.dataset", getattr(loader, "dataset", None), parts["model"])
     parts |= {"train_dataloader": loaders["train"], "eval_dataloader": loaders["eval"]}
     try:
-        return Trainer(**parts, **{**defaults, **trainer_arguments})
+        with signal_files_of_each_node():
+            return Trainer(**parts, **{**defaults, **trainer_arguments})
     except Exception as error:
         checkpoint = _checkpoint_of(error)
         if checkpoint is not None:

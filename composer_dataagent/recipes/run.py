@@ -98,7 +98,7 @@ def train(recipe: Recipe, callbacks: Sequence[Callback] = ()) -> Path | None:
 def _train(recipe: Recipe, callbacks: Sequence[Callback]) -> Path | None:
     run_dir = Path(recipe.run_dir)
     was_begun = (run_dir / RECIPE_FILE).exists() and not recipe.overwrite
-    join_ranks(recipe.trainer.get("device"))
+    join_ranks(recipe.trainer.get("device"), recipe.trainer.get("dist_timeout"))
     if not recipe.overwrite:
         _check_same_run(run_dir, recipe)
         if collectives.rank() == 0 and _names_checkpoints_by_default(run_dir, recipe):

@@ -144,6 +144,7 @@ def test_mistakes_get_one_line(
     [
         ("algorithms.data_agent.ratio=0.01", "use ratio >= 0.0891 or a smaller batch size"),
         ("trainer.device=foo", "trainer.device='foo' is not accepted"),
+        ("trainer.dist_timeout=5m", "trainer.dist_timeout='5m' is not accepted; it is a number of"),
         ("train_loader.prefetch_factor=2", "train_loader.prefetch_factor=2 is about workers"),
         ("run_name=..", "run_name='..' is not accepted"),
     ],
