@@ -29,6 +29,8 @@ include_patterns = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "composer_dataagent/README.md",
+    "docker/README.md",
+    "launch/README.md",
     "tools/results/*.md",
 ]
 suppress_warnings = ["myst.header"]  # the comparisons' tables have no title

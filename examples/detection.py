@@ -208,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=lines[0], epilog=lines[1])
     parser.add_argument("--ratio", type=float, default=0.5, help="share of images (default: 0.5)")
     parser.add_argument("--images", type=int, default=512, help="to train on (default: 512)")
-    parser.add_argument("--epochs", type=int, default=12, help="default: 12")
+    parser.add_argument("--epochs", type=int, default=16, help="default: 16")
     parser.add_argument("--batch-size", type=int, default=4, help="default: 4")
     parser.add_argument("--size", type=int, default=SIDE, help=f"of inputs (default: {SIDE})")
     parser.add_argument("--backbone", default="small", help="small, or resnet18, resnet50, ...")
@@ -243,7 +243,7 @@ def main() -> None:
         ),
         eval_dataloader=loader(options.data / "eval", 16, shuffle=False),
         max_duration=f"{options.epochs}ep",
-        optimizers=DecoupledAdamW(model.parameters(), lr=2e-3),
+        optimizers=DecoupledAdamW(model.parameters(), lr=1e-3),
         algorithms=[agent],
         seed=17,
     )
