@@ -40,7 +40,7 @@ def recipe_of(
     """
     counts = sum(splits.values(), ImageCounts())
     evaluated = next((name for name in _EVALUATED if name in splits and len(splits) > 1), None)
-    trained = next(name for name in splits if name != evaluated)
+    trained = next(name for name in splits if evaluated is None or name != evaluated)
     is_small = max(*counts.widths, *counts.heights) <= _SMALL
     model: dict[str, Any] = {"name": "resnet8" if is_small else "resnet18"}
     model["num_classes"] = max(counts.classes, len(classes or ()))

@@ -196,7 +196,10 @@ def _listing(source: ImageRows, rows: int) -> Listing:
         raise click.ClickException(f"{source.paths[0]} has no rows")
     states = [state_of(Path(path)) for path in source.paths]
     size = max(1, sum(size for size, _ in states) // rows)
-    begin = source.read(0)[0]
+    try:
+        begin = source.read(0)[0]
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f"{source.name(0)}: {error}") from error
     is_png = not isinstance(begin, bytes) or begin.startswith(b"\x89PNG")
     return Listing(
         source,
