@@ -74,6 +74,17 @@ def _converts(command: Callable[..., Images]) -> Callable[..., None]:
     @click.option("--keep-local", is_flag=True, help="Keep shards in --out that --remote has got.")
     @click.option("--classes", type=_FILE, help="Names of all classes in order, one a line.")
     @click.option(
+        "--columns",
+        nargs=2,
+        default=("image", "label"),
+        help="Names for image and label in the shards.",
+    )
+    @click.option(
+        "--mode",
+        type=click.Choice(["RGB", "L"]),
+        help="Make all images colour or grey.  [default: they stay what they are]",
+    )
+    @click.option(
         "--resize", type=click.IntRange(1), help="Scale shorter sides down to so many pixels."
     )
     @click.option(
@@ -108,7 +119,7 @@ def _converts(command: Callable[..., Images]) -> Callable[..., None]:
 
 
 _SHARED = (
-    *("remote", "keep_local", "resize", "quality", "shuffle", "no_shuffle"),
+    *("remote", "keep_local", "columns", "mode", "resize", "quality", "shuffle", "no_shuffle"),
     *("shard_mb", "part_mb", "compression", "jobs"),
 )
 _split = click.option(
@@ -121,7 +132,7 @@ _split = click.option(
 @_split
 @_converts
 def folder_command(
-    root: Path, splits: tuple[str, ...], classes: list[str] | None, **_: Any
+    root: Path, splits: tuple[str, ...], classes: list[str] | None, out: Path, **_: Any
 ) -> Images:
     """A folder for each class (torchvision's ImageFolder), or for each split with those in it.
 
@@ -135,6 +146,8 @@ def folder_command(
       python tools/convert.py folder imagenet --split train --split val --jobs 16 \\
           --out data/imagenet --remote s3://my-bucket/imagenet
     """
+    if out.resolve().is_relative_to(root.resolve()):
+        raise click.UsageError(f"--out {out} is inside of {root}: it would be taken for a class")
     return in_folders(root, splits, classes)
 
 
@@ -276,6 +289,8 @@ def _convert(
         raise click.UsageError(
             f"--compression {asked['compression']!r} is not one of {sorted(get_compressions())}"
         )
+    if len({*asked["columns"]}) < 2 or not all(asked["columns"]):
+        raise click.UsageError(f"--columns {' '.join(asked['columns'])}: give two different names")
     if keep_local and remote is None:
         raise click.UsageError("--keep-local is about shards that --remote gets, too")
     for note in images.notes:
@@ -304,8 +319,9 @@ def _convert(
                 "part_mb": part_mb or shard_mb,
                 "remote": remote,
                 "keep_local": keep_local,
+                "columns": [*conversion.columns],
                 "encoding": conversion.encoding,
-                **{name: asked[name] for name in ("resize", "quality", "compression")},
+                **{name: asked[name] for name in ("mode", "resize", "quality", "compression")},
                 "shard_bytes": conversion.shard_bytes,
             },
             parts=parts,
@@ -315,17 +331,19 @@ def _convert(
             remote=f"{remote}/{split}" if remote and split else remote,
             keep_local=keep_local or remote is None,
         )
-        run(job, partial(_about, folder, len(parts), classes))
+        run(job, partial(_about, folder, len(parts), classes, conversion.columns[1]))
         written[split] = counts_of_images(folder, len(parts))
         _check_counts(folder, written[split], listing)
         _tell(folder, written[split], classes)
-    shutil.rmtree(_unpacked_beside(out), ignore_errors=True)
-    _write_recipe(out, recipe_of(out, written, classes, remote, keep_local or remote is None))
+    if images.scratch is not None:
+        shutil.rmtree(images.scratch, ignore_errors=True)
+    is_local = keep_local or remote is None
+    _write_recipe(out, recipe_of(out, written, classes, remote, is_local, asked["columns"]))
     told = {str(split or ""): _summary(counts, classes) for split, counts in written.items()}
     click.echo(json.dumps({"out": str(out), "remote": remote, "splits": told}))
 
 
-def _about(out: Path, parts: int, classes: Sequence[str] | None) -> dict[str, Any]:
+def _about(out: Path, parts: int, classes: Sequence[str] | None, label: str) -> dict[str, Any]:
     """What the index tells of the images."""
     counts = counts_of_images(out, parts)
     if not counts.samples:
@@ -335,6 +353,7 @@ def _about(out: Path, parts: int, classes: Sequence[str] | None) -> dict[str, An
         )
     return {
         "images": {
+            "label": label,
             "classes": counts.classes if classes is None else len(classes),
             "class_names": classes,
         }
@@ -367,14 +386,14 @@ def _tell(out: Path, counts: ImageCounts, classes: Sequence[str] | None) -> None
 
 def _summary(counts: ImageCounts, classes: Sequence[str] | None) -> dict[str, Any]:
     known = counts.classes if classes is None else len(classes)
-    of_class = [counts.of_class[label] for label in range(known)]
+    of_class = counts.of_class.values()
     return {
         "images": counts.images,
         "samples": counts.samples,
         "encoded_anew": counts.encoded,
         "skipped": len(counts.skipped),
         "classes": known,
-        "smallest_class": min(of_class),
+        "smallest_class": min(of_class) if len(of_class) == known else 0,
         "largest_class": max(of_class),
         "grey": counts.of_mode["L"],
         "in_colour": counts.of_mode["RGB"],
@@ -406,7 +425,7 @@ def _class_names(path: Path) -> list[str]:
 
 def _unpacked_beside(out: Path) -> Path:
     """Where rows of parquet files are while they are converted."""
-    return out.with_name(f"{out.name}.unpacked")
+    return out.resolve().with_name(f".{out.resolve().name}.unpacked")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from image_files import (
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
+from composer_dataagent.recipes import load_recipe
 from composer_dataagent.recipes.data import DATASETS
 
 
@@ -49,6 +50,19 @@ def hugging_face() -> None:
 
 
 # ---------------------------------------------------------------------- folders
+
+
+@pytest.mark.parametrize("name", ["${run_name}", "yes", "3", "caf\u00e9: ${oc.env:HOME}", "#1 'a'"])
+def test_classes_of_any_name_reach_the_recipe(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "in" / name
+    folder.mkdir(parents=True)
+    (folder / "a.png").write_bytes(encoded(digits("train", 1)[0][0], "PNG"))
+    converted("folder", tmp_path / "in", "--out", tmp_path / "${out}")
+    recipe = load_recipe(tmp_path / "${out}" / "recipe.yaml")
+    agent = recipe.algorithms["data_agent"]
+    assert agent is not None and agent["class_names"] == [name]
+    assert isinstance(recipe.train_loader.dataset, dict)
+    assert recipe.train_loader.dataset["local"] == str(tmp_path / "${out}")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -172,6 +186,24 @@ def test_only_what_is_larger_is_resized(tmp_path: Path) -> None:
     assert image.size == (20, 30) and image.format == "JPEG"
 
 
+def test_all_in_colour_in_columns_of_other_names(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "in", "train", 60)
+    options = ["--mode", "RGB", "--columns", "x", "y"]
+    told = converted("folder", root, "--out", tmp_path / "out", *options)["splits"][""]
+    assert (told["encoded_anew"], told["in_colour"]) == (60, 60)
+    dataset = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["train_loader"]
+    arguments = dataset["dataset"]
+    assert (arguments.pop("name"), arguments["image"]) == ("image_classification", "x")
+    built = DATASETS.build("d", "image_classification", arguments, batch_size=1)
+    found = []
+    for i in range(60):
+        pixels, label = built[i]
+        found.append(((pixels * 127.5 + 127.5).round().byte().numpy().tobytes(), label))
+    expected = [(np.stack([image] * 3).tobytes(), label) for image, label in digits("train", 60)]
+    assert sorted(found) == sorted(expected)
+    assert convert("verify", tmp_path / "out").exit_code == 0
+
+
 # ---------------------------------------------------------------------- other sources
 
 
@@ -240,7 +272,7 @@ def test_hugging_face_data_on_disk(tmp_path: Path, kind: str) -> None:
     assert sorted(stored(tmp_path / "out" / split)) == expected
     recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
     assert recipe["algorithms"]["data_agent"]["class_names"] == NAMES
-    assert not (tmp_path / "out.unpacked").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {given.name, "out"}
 
 
 @pytest.mark.usefixtures("hugging_face")
@@ -419,6 +451,10 @@ def bad_folder(tmp_path: Path, case: str) -> list[object]:
     if case == "something else":
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "mine.txt").write_text("mine")
+    if case == "inside":
+        return ["folder", root, "--out", root / "out"]
+    if case == "columns":
+        return ["folder", root, *out, "--columns", "a", "a"]
     if case == "compression":
         return ["folder", root, *out, "--compression", "foo"]
     if case == "keep local":
@@ -441,6 +477,8 @@ def bad_folder(tmp_path: Path, case: str) -> list[object]:
         ("splits and more", "say with --split which of its folders are splits"),
         ("no split", "--split dev: "),
         ("something else", "holds something else: give an empty or new --out"),
+        ("inside", "it would be taken for a class"),
+        ("columns", "--columns a a: give two different names"),
         ("compression", "--compression 'foo' is not one of"),
         ("keep local", "--keep-local is about shards that --remote gets"),
         ("classes", "is none of the 1 --classes"),
@@ -472,6 +510,17 @@ def test_mistakes_in_a_list_are_told(tmp_path: Path, content: str, message: str 
         assert {label for _, label in stored(tmp_path / "out")} == {0, 1}
         return
     assert result.exit_code == 1 and message in told(result)
+
+
+@pytest.mark.usefixtures("hugging_face")
+def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
+    rows = hugging_face_rows(5)
+    unlabelled = rows.map(lambda row: {**row, "kind": -1})
+    datasets.DatasetDict({"train": rows, "test": unlabelled}).save_to_disk(str(tmp_path / "set"))
+    keys = ["--image-key", "picture", "--label-key", "kind", "--out", tmp_path / "out"]
+    result = convert("huggingface", tmp_path / "set", *keys)
+    assert result.exit_code == 1 and "has the label -1, which is none of 10" in told(result)
+    assert converted("huggingface", tmp_path / "set", "--split", "train", *keys)
 
 
 @pytest.mark.usefixtures("hugging_face")

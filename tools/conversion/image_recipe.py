@@ -25,6 +25,7 @@ def recipe_of(
     classes: Sequence[str] | None,
     remote: str | None,
     is_local: bool,
+    columns: tuple[str, str] = ("image", "label"),
 ) -> str:
     """YAML for ``composer-dataagent train``.
 
@@ -34,6 +35,7 @@ def recipe_of(
         classes (Sequence[str] | None): Names of the classes, if there are any.
         remote (str | None): Where the data are, too.
         is_local (bool): Whether they are in ``out``, not just in ``remote``.
+        columns (tuple[str, str]): Names of image and label. Default: ``image`` and ``label``.
 
     Returns:
         str: A small model and schedule to begin with, and the whole of what is about the data.
@@ -49,6 +51,8 @@ def recipe_of(
 
     def loader(split: str | None, train: bool) -> dict[str, Any]:
         dataset: dict[str, Any] = {"name": "image_classification"}
+        usual = zip(("image", "label"), columns, strict=True)
+        dataset |= {use: column for use, column in usual if column != use}
         if is_local:
             dataset["local"] = str(out / (split or ""))
         else:
@@ -72,8 +76,16 @@ def recipe_of(
         "algorithms": {"data_agent": agent},
         "trainer": {"max_duration": "12ep"},
     }
-    text = yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, width=100)
-    return text.replace("${", "\\${")  # a name, not one of the recipe's own values
+    return yaml.safe_dump(_literal(recipe), sort_keys=False, default_flow_style=None, width=100)
+
+
+def _literal(value: Any) -> Any:
+    """Names and paths in which nothing is taken for another value of the recipe."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return value.replace("${", "\\${") if isinstance(value, str) else value
 
 
 def _transforms(counts: ImageCounts, is_small: bool, train: bool) -> list[dict[str, Any]]:

@@ -105,7 +105,9 @@ class ImageConversion:
         source (Source): Reads images.
         classes (int | None): Labels are below this; None: any.
         encoding (str): Streaming's, ``jpeg`` or ``png``.
-        resize (int | None): See :func:`~conversion.images.stored_image`.
+        columns (tuple[str, str]): Names for image and label.
+        mode (str | None): See :func:`~conversion.images.stored_image`.
+        resize (int | None): Likewise.
         quality (int): Likewise.
         shard_bytes (int): Size of a shard, at most.
         compression (str | None): Of shards, as streaming calls it.
@@ -115,6 +117,8 @@ class ImageConversion:
     source: Source
     classes: int | None
     encoding: str
+    columns: tuple[str, str]
+    mode: str | None
     resize: int | None
     quality: int
     shard_bytes: int
@@ -154,10 +158,11 @@ def convert_images(conversion: ImageConversion, part: ImagePart, folder: Path) -
             was written.
     """
     counts, written = ImageCounts(), []
+    image_column, label_column = conversion.columns
     with (
         MDSWriter(
             out=str(folder),
-            columns={"image": conversion.encoding, "label": "int"},
+            columns={image_column: conversion.encoding, label_column: "int"},
             compression=conversion.compression,
             hashes=["xxh64"],
             size_limit=conversion.shard_bytes,
@@ -166,11 +171,11 @@ def convert_images(conversion: ImageConversion, part: ImagePart, folder: Path) -
     ):
         warnings.simplefilter("ignore")  # Pillow's, of metadata that is odd
         for image, label in _images(conversion, part, counts):
-            writer.write({"image": image.data, "label": label})
+            writer.write({image_column: image.data, label_column: label})
             counts.add(image, label)
             written.append((image.width, image.height, label))
     try:
-        read = [(*sample["image"].size, sample["label"]) for sample in _read_back(folder)]
+        read = [(*sample[image_column].size, sample[label_column]) for sample in _read_back(folder)]
         if read != written:
             raise DamagedError(f"{len(read)} samples are not the {len(written)} that were written")
     except DamagedError as error:
@@ -189,7 +194,7 @@ def _images(
         counts.images += 1
         try:
             image, label = source.read(item.key)
-            stored = stored_image(image, conversion.resize, conversion.quality)
+            stored = stored_image(image, conversion.mode, conversion.resize, conversion.quality)
         except Exception as error:  # Pillow raises all sorts
             fault = " ".join(f"{type(error).__name__}: {error}".split())
             if not conversion.skip_broken:

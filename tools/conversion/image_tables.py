@@ -140,7 +140,8 @@ def of_hugging_face(
                 source.paths, source.cache, image, label, tuple(sorted(numbers.items()))
             )
         listings[split] = _listing(source, rows)
-    return Images(listings, known)
+    is_unpacked = any(source.cache is not None for source in tables.values())
+    return Images(listings, known, scratch=cache if is_unpacked else None)
 
 
 def _is_saved(files: tuple[str, ...]) -> bool:

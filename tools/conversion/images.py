@@ -36,17 +36,20 @@ class Stored:
     kept: bool
 
 
-def stored_image(image: bytes | Image.Image, resize: int | None, quality: int) -> Stored:
+def stored_image(
+    image: bytes | Image.Image, mode: str | None, resize: int | None, quality: int
+) -> Stored:
     """Make an image what a recipe's ``image_classification`` can read.
 
     Args:
         image (bytes | Image.Image): As a file has it, or decoded.
+        mode (str | None): ``L`` or ``RGB``, what all images become; None: either stays as it is.
         resize (int | None): A shorter side that is longer than this is scaled down to it.
         quality (int): Of JPEGs that have to be encoded anew, 1 to 100.
 
     Returns:
-        Stored: The bytes that were given, if it is grey or colour, of a usual format, and not to be
-        scaled. An orientation in its metadata is not heeded, as torchvision does not heed it.
+        Stored: The bytes that were given, if it is of such a mode and of a usual format, and not to
+        be scaled. An orientation in its metadata is not heeded, as torchvision does not heed it.
 
     Raises:
         Exception: Whatever Pillow makes of an image that is broken.
@@ -56,9 +59,10 @@ def stored_image(image: bytes | Image.Image, resize: int | None, quality: int) -
     source = pixels.format
     pixels.load()
     scaled = resize is not None and min(pixels.size) > resize
-    if data is not None and source in _FORMATS and pixels.mode in _MODES and not scaled:
+    modes = _MODES if mode is None else {mode}
+    if data is not None and source in _FORMATS and pixels.mode in modes and not scaled:
         return Stored(data, pixels.mode, *pixels.size, kept=True)
-    pixels = _plain(pixels)
+    pixels = _plain(pixels).convert(mode)
     if scaled and resize is not None:
         factor = resize / min(pixels.size)
         width, height = (max(1, round(side * factor)) for side in pixels.size)

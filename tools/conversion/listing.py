@@ -75,11 +75,13 @@ class Images:
         splits (dict[str | None, Listing]): By name; of a source that has none, the one of None.
         classes (list[str] | None): Names of the classes ``0, 1, ...``; None if nothing tells them.
         notes (tuple[str, ...]): What the user should know. Default: nothing.
+        scratch (Path | None): A folder that is of no use once they are converted. Default: none.
     """
 
     splits: dict[str | None, Listing]
     classes: list[str] | None
     notes: tuple[str, ...] = ()
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,12 @@ def verify(source: str, split: str | None, jobs: int) -> Verified:
     index = read_index(source, split)
     where = index.where.rpartition("/")[0]
     samples = int(index.sizes.num_samples)
-    classes = index.about.get("images", {}).get("classes")
+    images = index.about.get("images", {})
+    label = (images["label"], images["classes"]) if {"label", "classes"} <= {*images} else None
     read, faults = 0, {}
     with tqdm(total=samples, desc=where, unit="sample") as progress:
         shards = dict(enumerate(index.shards))
-        for number, (done, fault) in in_processes(partial(_read, where, classes), shards, jobs):
+        for number, (done, fault) in in_processes(partial(_read, where, label), shards, jobs):
             read += done
             if fault is not None:
                 faults[number] = fault
@@ -58,14 +59,16 @@ def verify(source: str, split: str | None, jobs: int) -> Verified:
     return Verified(samples, read, [faults[number] for number in sorted(faults)])
 
 
-def _read(source: str, classes: int | None, shard: Any, number: int) -> tuple[int, str | None]:
+def _read(
+    source: str, label: tuple[str, int] | None, shard: Any, number: int
+) -> tuple[int, str | None]:
     """How many samples of a shard could be read, and what is wrong with the next."""
     del number
     read = 0
     try:
         with unpacked(source, shard) as reader:
             for sample in samples_of(reader):
-                _look(sample, classes)
+                _look(sample, label)
                 read += 1
     except Exception as error:  # whatever decoders and clients of object stores raise
         name = shard.file_pairs[0][0].basename
@@ -73,9 +76,11 @@ def _read(source: str, classes: int | None, shard: Any, number: int) -> tuple[in
     return read, None
 
 
-def _look(sample: dict[str, Any], classes: int | None) -> None:
+def _look(sample: dict[str, Any], label: tuple[str, int] | None) -> None:
     for value in sample.values():
         if isinstance(value, Image.Image):
             value.load()
-    if classes is not None and not 0 <= sample["label"] < classes:
-        raise ValueError(f"the label {sample['label']} is none of {classes} classes")
+    if label is not None:
+        column, classes = label
+        if not 0 <= sample[column] < classes:
+            raise ValueError(f"{column}={sample[column]} is none of {classes} classes")

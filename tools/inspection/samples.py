@@ -41,8 +41,9 @@ def _value(name: str, value: Any, about: Mapping[str, Any]) -> str:
         return _array(name, value, about)
     if isinstance(value, np.integer):
         value = int(value)
-    if name == "label" and isinstance(value, int):
-        return _class(value, about)
+    images = about.get("images")
+    if isinstance(images, Mapping) and name == images.get("label") and isinstance(value, int):
+        return _class(value, images.get("class_names"))
     return short(value if isinstance(value, str) else repr(value), _EXCERPT)
 
 
@@ -71,8 +72,6 @@ def _array(name: str, array: Any, about: Mapping[str, Any]) -> str:
     return f"{array.dtype} [{shape}]: {numbers}{more}"
 
 
-def _class(label: int, about: Mapping[str, Any]) -> str:
-    images = about.get("images")
-    names = images.get("class_names") if isinstance(images, Mapping) else None
+def _class(label: int, names: Any) -> str:
     known = isinstance(names, list) and 0 <= label < len(names)
-    return f"{label} ({short(names[label], 60)})" if known and names is not None else str(label)
+    return f"{label} ({short(names[label], 60)})" if known else str(label)
