@@ -32,8 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from conversion.image_folders import in_folders
+from conversion.image_lists import in_list
 from conversion.image_recipe import recipe_of
-from conversion.image_sets import of_torchvision
 from conversion.image_shards import (
     ImageConversion,
     ImageCounts,
@@ -43,8 +44,9 @@ from conversion.image_shards import (
     size_of_images,
 )
 from conversion.image_tables import of_hugging_face
-from conversion.job import Job, run
-from conversion.listing import Images, Listing, in_folders, in_list, shuffled
+from conversion.image_torchvision import of_torchvision
+from conversion.job import Job, run, to_remote
+from conversion.listing import Images, Listing, shuffled
 from conversion.verify import verify
 from streaming.base.compression import get_compressions, is_compression
 
@@ -68,10 +70,7 @@ def _converts(command: Callable[..., Images]) -> Callable[..., None]:
     """Give a command that lists images the options of what becomes of them, and convert them."""
 
     @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-    @click.option(
-        "--remote", help="Folder or URL that gets the shards: s3://, gs://, azure://, ..."
-    )
-    @click.option("--keep-local", is_flag=True, help="Keep shards in --out that --remote has got.")
+    @to_remote
     @click.option("--classes", type=_FILE, help="Names of all classes in order, one a line.")
     @click.option(
         "--columns",
@@ -291,8 +290,6 @@ def _convert(
         )
     if len({*asked["columns"]}) < 2 or not all(asked["columns"]):
         raise click.UsageError(f"--columns {' '.join(asked['columns'])}: give two different names")
-    if keep_local and remote is None:
-        raise click.UsageError("--keep-local is about shards that --remote gets, too")
     for note in images.notes:
         click.echo(note, err=True)
     classes = names or images.classes
@@ -317,8 +314,6 @@ def _convert(
                 "classes": classes,
                 "shuffle": None if no_shuffle else shuffle,
                 "part_mb": part_mb or shard_mb,
-                "remote": remote,
-                "keep_local": keep_local,
                 "columns": [*conversion.columns],
                 "encoding": conversion.encoding,
                 **{name: asked[name] for name in ("mode", "resize", "quality", "compression")},
@@ -329,7 +324,7 @@ def _convert(
             size_of=size_of_images,
             jobs=jobs,
             remote=f"{remote}/{split}" if remote and split else remote,
-            keep_local=keep_local or remote is None,
+            keep_local=keep_local,
         )
         run(job, partial(_about, folder, len(parts), classes, conversion.columns[1]))
         written[split] = counts_of_images(folder, len(parts))
@@ -339,7 +334,7 @@ def _convert(
         shutil.rmtree(images.scratch, ignore_errors=True)
     is_local = keep_local or remote is None
     _write_recipe(out, recipe_of(out, written, classes, remote, is_local, asked["columns"]))
-    told = {str(split or ""): _summary(counts, classes) for split, counts in written.items()}
+    told = {str(split or ""): counts.as_dict(classes) for split, counts in written.items()}
     click.echo(json.dumps({"out": str(out), "remote": remote, "splits": told}))
 
 
@@ -372,7 +367,7 @@ def _check_counts(out: Path, counts: ImageCounts, listing: Listing) -> None:
 
 
 def _tell(out: Path, counts: ImageCounts, classes: Sequence[str] | None) -> None:
-    for name, count in _summary(counts, classes).items():
+    for name, count in counts.as_dict(classes).items():
         told = f"{count:15,}" if isinstance(count, int) else f"{count:>15}"
         click.echo(f"{name.replace('_', ' '):19} {told}")
     if counts.skipped:
@@ -382,28 +377,6 @@ def _tell(out: Path, counts: ImageCounts, classes: Sequence[str] | None) -> None
         for name, fault in counts.skipped[:_TOLD]:
             click.echo(f"skipped {name} ({fault})", err=True)
         click.echo(f"{len(counts.skipped):,} broken images were left out: {path}", err=True)
-
-
-def _summary(counts: ImageCounts, classes: Sequence[str] | None) -> dict[str, Any]:
-    known = counts.classes if classes is None else len(classes)
-    of_class = counts.of_class.values()
-    return {
-        "images": counts.images,
-        "samples": counts.samples,
-        "encoded_anew": counts.encoded,
-        "skipped": len(counts.skipped),
-        "classes": known,
-        "smallest_class": min(of_class) if len(of_class) == known else 0,
-        "largest_class": max(of_class),
-        "grey": counts.of_mode["L"],
-        "in_colour": counts.of_mode["RGB"],
-        "widths": _range(counts.widths),
-        "heights": _range(counts.heights),
-    }
-
-
-def _range(ends: Sequence[int]) -> str:
-    return "-".join(map(str, dict.fromkeys(ends)))
 
 
 def _write_recipe(out: Path, recipe: str) -> None:

@@ -20,8 +20,9 @@ sequence has a class, a whole number from 0, and begins with the tokenizer's tok
 A document that has no token to learn (it is empty, or its prompt fills --length) is dropped, and
 counted.
 
-Stopped, it goes on where it was when the same command is given again: what was done is kept, part
-by part. In a recipe, the data are {name: token_sequences, local: data/corpus, length: 512}; with
+With --remote the shards go to an object store, and --out keeps just what it needs to know. Stopped,
+the tool goes on where it was when the same command is given again: what was done is kept, part by
+part. In a recipe, the data are {name: token_sequences, local: data/corpus, length: 512}; with
 --label-key, {name: sequence_classification, ...}.
 """
 
@@ -34,7 +35,7 @@ from typing import Any
 
 import click
 from conversion.documents import has_keys, parts_of, refuse_no_text, size_of
-from conversion.job import Job, run
+from conversion.job import Job, run, to_remote
 from conversion.parts import state_of
 from conversion.sequences import Counts
 from conversion.shards import Conversion, convert_part, counts_of, vocabulary_of, why_none
@@ -49,6 +50,7 @@ FORMAT = 2
 @click.command(help=__doc__, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@to_remote
 @click.option(
     "--tokenizer",
     default="bytes",
@@ -73,6 +75,8 @@ def main(
     shard_mb: float,
     jobs: int,
     split: str | None,
+    remote: str | None,
+    keep_local: bool,
     **asked: Any,
 ) -> None:
     """Convert, and tell what became of the documents."""
@@ -107,6 +111,8 @@ def main(
         convert=partial(convert_part, conversion),
         size_of=size_of,
         jobs=jobs,
+        remote=None if remote is None else remote.rstrip("/"),
+        keep_local=keep_local,
     )
     run(job, lambda: _about(conversion, vocabulary, counts_of(out, len(parts))))
     total = counts_of(out, len(parts))

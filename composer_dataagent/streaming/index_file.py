@@ -93,7 +93,7 @@ def index_bytes(source: str, split: str | None = None, timeout: float = 60.0) ->
         OSError: It is not there, or cannot be downloaded.
     """
     where = _where(source, split)
-    if "://" not in source and not source.startswith("dbfs:"):
+    if is_folder(source):
         try:
             return Path(where).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -112,6 +112,11 @@ def index_bytes(source: str, split: str | None = None, timeout: float = 60.0) ->
                 f"{where} cannot be downloaded ({type(error).__name__}: {error})"
             ) from error
         return Path(local).read_bytes()
+
+
+def is_folder(source: str) -> bool:
+    """Whether data are on this machine, not in an object store."""
+    return "://" not in source and not source.startswith("dbfs:")
 
 
 def _where(source: str, split: str | None) -> str:

@@ -77,6 +77,28 @@ class ImageCounts:
         """Classes are below this."""
         return max(self.of_class, default=-1) + 1
 
+    def as_dict(self, classes: Sequence[str] | None) -> dict[str, int | str]:
+        """By name; of classes, how many there are, and the samples of two of them.
+
+        Args:
+            classes (Sequence[str] | None): All classes, if they have names.
+        """
+        known = self.classes if classes is None else len(classes)
+        of_class = self.of_class.values()
+        return {
+            "images": self.images,
+            "samples": self.samples,
+            "encoded_anew": self.encoded,
+            "skipped": len(self.skipped),
+            "classes": known,
+            "smallest_class": min(of_class) if len(of_class) == known else 0,
+            "largest_class": max(of_class),
+            "grey": self.of_mode["L"],
+            "in_colour": self.of_mode["RGB"],
+            "widths": "-".join(map(str, dict.fromkeys(self.widths))),
+            "heights": "-".join(map(str, dict.fromkeys(self.heights))),
+        }
+
     @classmethod
     def load(cls, path: Path) -> ImageCounts:
         """Those that :func:`convert_images` wrote."""

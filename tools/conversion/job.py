@@ -46,7 +46,7 @@ class Job(Generic[Part]):
         size_of (Callable[[Part], int]): Bytes of a part, for the progress bar.
         jobs (int): Parts at a time.
         remote (str | None): Folder or URL that gets the shards and the index, too. Default: none.
-        keep_local (bool): Whether ``out`` keeps shards that ``remote`` has got. Default: ``True``.
+        keep_local (bool): Whether ``out`` keeps shards that ``remote`` has got. Default: ``False``.
     """
 
     out: Path
@@ -56,7 +56,21 @@ class Job(Generic[Part]):
     size_of: Callable[[Part], int]
     jobs: int
     remote: str | None = None
-    keep_local: bool = True
+    keep_local: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether ``out`` has the shards in the end."""
+        return self.keep_local or self.remote is None
+
+
+def to_remote(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of a command that runs a job: ``remote`` and ``keep_local``."""
+    remote = click.option(
+        "--remote", help="Folder or URL that gets the shards: s3://, gs://, azure://, ..."
+    )
+    keep = click.option("--keep-local", is_flag=True, help="Keep in --out what --remote has got.")
+    return remote(keep(command))
 
 
 def run(job: Job[Any], about: Callable[[], Mapping[str, Any]]) -> None:
@@ -75,10 +89,13 @@ def run(job: Job[Any], about: Callable[[], Mapping[str, Any]]) -> None:
         click.ClickException: The folder has something else, or an input cannot be read.
     """
     out = job.out
+    if job.keep_local and job.remote is None:
+        raise click.UsageError("--keep-local is about shards that --remote gets, too")
+    places = {} if job.remote is None else {"remote": job.remote, "keep_local": job.keep_local}
     out.mkdir(parents=True, exist_ok=True)
     refusal = f"another conversion writes to {out}: wait for it"
     with held(out, refusal), _ended_as_by_ctrl_c():
-        _take_up(out, job.settings)
+        _take_up(out, {**job.settings, **places})
         for left in out.glob(f"{BESIDE}*"):  # by a kill
             shutil.rmtree(left, ignore_errors=True)
         folders = [folder_of(out, i) for i in range(len(job.parts))]
@@ -136,7 +153,7 @@ def _convert(job: Job[Any]) -> None:
     todo = [i for i in range(len(parts)) if not folder_of(out, i).exists()]
     done = sum(job.size_of(parts[i]) for i in {*range(len(parts))} - {*todo})
     whole = sum(map(job.size_of, parts))
-    work = partial(_convert_part, job.convert, job.remote, job.keep_local)
+    work = partial(_convert_part, job.convert, job.remote, job.is_local)
     with (
         TemporaryDirectory(prefix=BESIDE, dir=out, ignore_cleanup_errors=True) as beside,
         tqdm(total=whole, initial=done, desc=str(out), unit="B", unit_scale=True) as progress,
@@ -151,7 +168,7 @@ def _convert(job: Job[Any]) -> None:
 def _convert_part(
     convert: Callable[[Any, Path], None],
     remote: str | None,
-    keep_local: bool,
+    is_local: bool,
     part: Any,
     folder: Path,
 ) -> None:
@@ -165,7 +182,7 @@ def _convert_part(
     for shard in json.loads((folder / INDEX).read_text())["shards"]:
         name = (shard["zip_data"] or shard["raw_data"])["basename"]
         _upload(uploader, name)
-        if not keep_local:
+        if not is_local:
             (folder / name).unlink()
 
 
@@ -226,7 +243,7 @@ def _check_written(job: Job[Any]) -> None:
     found = json.loads((job.out / INDEX).read_text())["shards"]
     shards = [reader_from_json("", None, shard) for shard in found]
     places = [job.remote] if job.remote is not None else []
-    for place in [*places, *([str(job.out)] if job.keep_local or not places else [])]:
+    for place in [*places, *([str(job.out)] if job.is_local else [])]:
         try:
             faults = faults_of_files(place, shards)
         except OSError as error:

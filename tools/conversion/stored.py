@@ -19,6 +19,7 @@ from streaming.base.format.mds.reader import MDSReader
 from streaming.base.hashing import get_hash
 from streaming.base.storage import CloudDownloader
 
+from composer_dataagent.streaming.index_file import is_folder
 from composer_dataagent.streaming.reading import MappedMDSReader
 from composer_dataagent.streaming.remotes import can_read_ranges, open_store
 
@@ -27,11 +28,6 @@ TIMEOUT = 60.0  # seconds of a request
 
 class DamagedError(ValueError):
     """A shard is not what its index says."""
-
-
-def is_folder(source: str) -> bool:
-    """Whether data are on this machine, not in an object store."""
-    return "://" not in source and not source.startswith("dbfs:")
 
 
 def faults_of_files(source: str, shards: Sequence[Any]) -> list[str] | None:

@@ -16,13 +16,12 @@ from conversion.stored import (
     TIMEOUT,
     DamagedError,
     faults_of_files,
-    is_folder,
     samples_of,
     unpacked,
 )
 from streaming.base.format.mds.reader import MDSReader
 
-from composer_dataagent.streaming.index_file import IndexFile, read_index
+from composer_dataagent.streaming.index_file import IndexFile, is_folder, read_index
 from composer_dataagent.streaming.remotes import can_read_ranges, open_store
 from composer_dataagent.streaming.spans import header_size, offsets_of
 from inspection.samples import in_words

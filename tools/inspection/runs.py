@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from composer_dataagent.report.run import META, RECIPE, Run, read_run
+from composer_dataagent.report.run import FINISHED, META, RECIPE, Run, read_run
 from composer_dataagent.report.secrets import hidden
 from composer_dataagent.report.summary import main_metric, summarise
 from composer_dataagent.report.wording import better
 
-_FINISHED = "finished"  # as composer_dataagent/recipes/run.py calls the file
 _CHECKPOINTS = "checkpoints"
 
 
@@ -46,7 +45,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "kind": "run",
         "where": str(folder),
         "run_name": run.meta.get("run_name") or recipe.get("run_name"),
-        "finished": (folder / _FINISHED).is_file(),
+        "finished": (folder / FINISHED).is_file(),
         "model": _name(recipe.get("model")),
         "train_data": _data(recipe.get("train_loader")),
         "eval_data": _data(recipe.get("eval_loader")),

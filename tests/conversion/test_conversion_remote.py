@@ -1,6 +1,6 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""``tools/convert.py --remote``: shards in an object store, whole or without an index."""
+"""``--remote`` of both converters: shards in an object store, whole or without an index."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import conversions
 import inspect_shards
 import pytest
 import yaml
@@ -136,3 +137,22 @@ def test_a_remote_may_be_a_folder(tmp_path: Path, photos: Path) -> None:
     shards = {name for name in files_of(tmp_path / "plain") if name.endswith(".mds")}
     assert {*files_of(remote)} == {"index.json", *shards}
     assert stored(remote) == stored(tmp_path / "plain")
+
+
+def test_shards_of_texts_go_to_a_store_too(tmp_path: Path, store: ObjectStore) -> None:
+    rows = [{"text": f"Text {i}: " + "word " * 30} for i in range(40)]
+    path = conversions.lines_file(tmp_path / "a.jsonl", rows)
+    options = ["--length", 32, "--part-mb", 0.002, "--jobs", 1]
+    conversions.converted(path, "--out", tmp_path / "plain", *options)
+    sent = ["--out", tmp_path / "out", *options, "--remote", "s3://data/texts/"]
+    told = conversions.converted(path, *sent)
+    assert (
+        not list((tmp_path / "out").rglob("*.mds")) and conversions.converted(path, *sent) == told
+    )
+    remote: dict[str, Any] = {"remote": "s3://data/texts", "local": str(tmp_path / "cache")}
+    dataset = StreamingDataset(**remote, batch_size=1, shuffle=False)
+    found = [dataset[i]["tokens"].tolist() for i in range(dataset.num_samples)]
+    expected = [row["tokens"].tolist() for row in conversions.samples(tmp_path / "plain")]
+    assert found == expected and len(found) == told["samples"]
+    other = conversions.convert(path, "--out", tmp_path / "out", *options)
+    assert "was begun with keep_local=False" in " ".join(other.output.split())
