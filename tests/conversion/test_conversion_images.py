@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
+import torch
 import yaml
 from image_files import (
     NAMES,
@@ -27,7 +28,6 @@ from image_files import (
     told,
 )
 from PIL import Image
-from torchvision.datasets import CIFAR10
 
 from composer_dataagent.recipes import load_recipe
 from composer_dataagent.recipes.data import DATASETS
@@ -287,37 +287,49 @@ def test_labels_of_a_table_may_be_names(tmp_path: Path) -> None:
     assert sorted(stored(tmp_path / "out")) == expected
 
 
-def cifar10(root: Path, count: int) -> np.ndarray:
-    """Files as CIFAR-10 has them, of other images."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (count, 3072), np.uint8)
-    folder = root / CIFAR10.base_folder
-    folder.mkdir(parents=True)
-    for name, _ in [*CIFAR10.train_list, *CIFAR10.test_list]:
-        batch = {"data": pixels, "labels": [i % 10 for i in range(count)]}
-        (folder / name).write_bytes(pickle.dumps(batch))
-    (folder / CIFAR10.meta["filename"]).write_bytes(pickle.dumps({"label_names": NAMES}))
-    return pixels.reshape(count, 3, 32, 32).transpose(0, 2, 3, 1)
+def idx(path: Path, array: np.ndarray) -> None:
+    """A file as MNIST's are: type and dimensions, then bytes."""
+    head = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(head + array.astype(np.uint8).tobytes())
 
 
-def test_a_set_of_torchvisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = cifar10(tmp_path / "data", 6)
-    # Of these files only the digests are another's than of the real ones.
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
-    result = converted(
-        "torchvision", "cifar10", "--root", tmp_path / "data", "--out", tmp_path / "out"
-    )
-    assert {name: each["samples"] for name, each in result["splits"].items()} == {
-        "train": 30,
-        "test": 6,
-    }
-    found = stored(tmp_path / "out" / "test")
-    assert sorted(label for _, label in found) == [0, 1, 2, 3, 4, 5]
-    for data, label in found:
-        assert (np.asarray(Image.open(io.BytesIO(data))) == pixels[label]).all()
+def test_a_set_of_torchvisions(tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rows = {"train": digits("train", 30), "t10k": digits("eval", 12)}
+    for name, some in rows.items():
+        idx(raw / f"{name}-images-idx3-ubyte", np.stack([image for image, _ in some]))
+        idx(raw / f"{name}-labels-idx1-ubyte", np.array([label for _, label in some]))
+    given = ["torchvision", "mnist", "--root", tmp_path / "data"]
+    result = converted(*given, "--out", tmp_path / "out")
+    samples = {name: each["samples"] for name, each in result["splits"].items()}
+    assert samples == {"train": 30, "test": 12}
+    for name, split in (("train", "train"), ("t10k", "test")):
+        found = [
+            (np.asarray(Image.open(io.BytesIO(data))).tobytes(), label)
+            for data, label in stored(tmp_path / "out" / split)
+        ]
+        assert sorted(found) == sorted((image.tobytes(), label) for image, label in rows[name])
     recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
+    assert recipe["model"] == {"name": "resnet8", "num_classes": 10}
+    assert recipe["algorithms"]["data_agent"]["class_names"][:2] == ["0 - zero", "1 - one"]
+    converted(*given, "--split", "test", "--out", tmp_path / "one")
+    assert (tmp_path / "one" / "test" / "index.json").exists()
+    assert "no 'val'" in told(convert(*given, "--split", "val", "--out", tmp_path / "no"))
+
+
+def test_imagenet_as_torchvision_keeps_it(tmp_path: Path) -> None:
+    root = tmp_path / "imagenet"
+    for split, of in (("train", "train"), ("val", "eval")):
+        image_folder(root / split, of, 60, "JPEG")
+    names = {name: (f"{name}, first", f"{name}, second") for name in NAMES}
+    torch.save((names, []), root / "meta.bin")
+    converted("torchvision", "ImageNet", "--root", root, "--out", tmp_path / "out")
+    for split in ("train", "val"):
+        assert sorted(stored(tmp_path / "out" / split)) == contents(root / split, NUMBERS)
+    recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
+    assert recipe["algorithms"]["data_agent"]["class_names"] == [f"{n}, first" for n in NAMES]
     assert recipe["model"] == {"name": "resnet8", "num_classes": 10, "in_channels": 3}
-    assert recipe["algorithms"]["data_agent"]["class_names"] == NAMES
 
 
 def test_torchvisions_files_are_kept(tmp_path: Path) -> None:

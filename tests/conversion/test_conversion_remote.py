@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,13 @@ def test_the_tools_find_what_is_wrong_in_a_store(
     store.put("looked/train/part_00001/shard.00000.mds", b"short")
     (fault,) = looked_at(remote)["file_faults"]
     assert "part_00001/shard.00000.mds has 5 bytes, but the index says" in fault
-    again = convert("folder", photos, "--out", tmp_path / "out", *SMALL, "--remote", remote)
+    arguments = ["folder", photos, "--out", tmp_path / "out", *SMALL, "--remote", remote]
+    again = convert(*arguments)
     assert again.exit_code == 1 and "has 5 bytes" in told(again)
+    shutil.rmtree(tmp_path / "out" / "part_00001")  # as it says
+    converted(*arguments)
+    assert looked_at(remote)["file_faults"] == []
+    assert convert("verify", remote).exit_code == 0
 
 
 def test_an_upload_that_fails_goes_on(tmp_path: Path, store: ObjectStore, photos: Path) -> None:
@@ -146,9 +152,8 @@ def test_shards_of_texts_go_to_a_store_too(tmp_path: Path, store: ObjectStore) -
     conversions.converted(path, "--out", tmp_path / "plain", *options)
     sent = ["--out", tmp_path / "out", *options, "--remote", "s3://data/texts/"]
     told = conversions.converted(path, *sent)
-    assert (
-        not list((tmp_path / "out").rglob("*.mds")) and conversions.converted(path, *sent) == told
-    )
+    assert not list((tmp_path / "out").rglob("*.mds"))
+    assert conversions.converted(path, *sent) == told
     remote: dict[str, Any] = {"remote": "s3://data/texts", "local": str(tmp_path / "cache")}
     dataset = StreamingDataset(**remote, batch_size=1, shuffle=False)
     found = [dataset[i]["tokens"].tolist() for i in range(dataset.num_samples)]

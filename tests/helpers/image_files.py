@@ -62,7 +62,7 @@ def convert(*arguments: object) -> Result:
 def converted(*arguments: object) -> dict[str, Any]:
     """What the last line says."""
     result = convert(*arguments)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, (result.output, result.exception)
     return json.loads(result.stdout.splitlines()[-1])
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,9 @@ def _opened(source: TorchvisionSet) -> Any:
     arguments = dict(source.arguments)
     if "loader" in inspect.signature(cls).parameters:
         arguments["loader"] = Path  # the file, in place of its pixels
-    return cls(**arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how torchvision reads its files
+        return cls(**arguments)
 
 
 def of_torchvision(kind: str, root: Path, wanted: Sequence[str], download: bool) -> Images:
@@ -140,7 +143,9 @@ def _listing(source: TorchvisionSet, found: Any) -> Listing:
         raise click.ClickException(f"{source} has no images")
     some = np.unique(np.linspace(0, count - 1, _SOME).astype(int)).tolist()
     try:
-        images = [source.read(i)[0] for i in some]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how torchvision makes images
+            images = [source.read(i)[0] for i in some]
     except (TypeError, ValueError) as error:
         raise click.ClickException(
             f"{source} does not give an image and its class ({error}): it cannot be converted"

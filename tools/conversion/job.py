@@ -101,9 +101,9 @@ def run(job: Job[Any], about: Callable[[], Mapping[str, Any]]) -> None:
         folders = [folder_of(out, i) for i in range(len(job.parts))]
         parts_there = all(folder.exists() for folder in folders)
         if not (parts_there and (out / INDEX).exists()):
-            (out / INDEX).unlink(missing_ok=True)
             if not parts_there:
                 _refuse_other_data(job)
+                (out / INDEX).unlink(missing_ok=True)
                 _convert(job)
             try:
                 facts = about()
@@ -187,8 +187,10 @@ def _convert_part(
 
 
 def _refuse_other_data(job: Job[Any]) -> None:
-    """Nobody's data are written over: an index that is there before ours is done is another's."""
-    if job.remote is not None and _remote_index(job.remote) is not None:
+    """Nobody's data are written over: an index that is not ours is another's."""
+    ours = job.out / INDEX  # of a conversion of which a part was removed
+    there = None if job.remote is None else _remote_index(job.remote)
+    if there is not None and not (ours.exists() and ours.read_bytes() == there):
         raise click.ClickException(
             f"{job.remote} has a data set already (there is an {INDEX}): give another --remote, or "
             "remove what is there"

@@ -46,8 +46,10 @@ def verify(source: str, split: str | None, jobs: int) -> Verified:
     index = read_index(source, split)
     where = index.where.rpartition("/")[0]
     samples = int(index.sizes.num_samples)
-    images = index.about.get("images", {})
-    label = (images["label"], images["classes"]) if {"label", "classes"} <= {*images} else None
+    images = index.about.get("images")
+    label = None  # others write what they like
+    if isinstance(images, dict) and {"label", "classes"} <= {*images}:
+        label = str(images["label"]), int(images["classes"])
     read, faults = 0, {}
     with tqdm(total=samples, desc=where, unit="sample") as progress:
         shards = dict(enumerate(index.shards))
