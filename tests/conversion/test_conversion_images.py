@@ -339,8 +339,9 @@ def test_torchvisions_files_are_kept(tmp_path: Path) -> None:
     assert sorted(stored(tmp_path / "out")) == contents(root, NUMBERS)
 
 
-def test_nothing_is_downloaded_unasked(tmp_path: Path) -> None:
-    arguments = ["torchvision", "MNIST", "--root", tmp_path / "none", "--out", tmp_path / "out"]
+@pytest.mark.parametrize("name", ["MNIST", "SEMEION"])  # the latter does by default
+def test_nothing_is_downloaded_unasked(tmp_path: Path, name: str) -> None:
+    arguments = ["torchvision", name, "--root", tmp_path / "none", "--out", tmp_path / "out"]
     result = convert(*arguments)
     assert result.exit_code == 1 and "--root, or give --download" in told(result)
     assert not (tmp_path / "out").exists()

@@ -110,8 +110,10 @@ def of_torchvision(kind: str, root: Path, wanted: Sequence[str], download: bool)
             arguments["train"] = split == "train"
         elif split is not None:
             arguments["split"] = split
-        if download and "download" in takes:
-            _open(TorchvisionSet(kind, (*arguments.items(), ("download", True))), download)
+        if "download" in takes:  # said, for it is the default of some
+            if download:
+                _open(TorchvisionSet(kind, (*arguments.items(), ("download", True))), download)
+            arguments["download"] = False
         source = TorchvisionSet(kind, tuple(arguments.items()))
         found = _open(source, download)
         listings[split] = _listing(source, found)
