@@ -370,6 +370,9 @@ def _tell(out: Path, counts: ImageCounts, classes: Sequence[str] | None) -> None
     for name, count in counts.as_dict(classes).items():
         told = f"{count:15,}" if isinstance(count, int) else f"{count:>15}"
         click.echo(f"{name.replace('_', ' '):19} {told}")
+    known = counts.classes if classes is None else len(classes)
+    if empty := known - len(counts.of_class):
+        click.echo(f"{out}: {empty:,} of {known:,} classes have no images", err=True)
     if counts.skipped:
         lines = "".join(f"{name}\t{fault}\n" for name, fault in counts.skipped)
         path = out / "skipped.tsv"

@@ -69,8 +69,6 @@ def in_folders(root: Path, wanted: Sequence[str], classes: Sequence[str] | None)
             others += no_images
         if others:
             notes.append(f"{folder}: {others:,} files are no images by their names: left out")
-        if lacking := [name for name in known if name not in classes_of[split]]:
-            notes.append(f"{folder}: no images of {len(lacking)} classes ({lacking[0]}, ...)")
         listings[split] = listing_of_files(folder, labelled, missing_ok=False)
     return Images(listings, known, tuple(notes))
 
