@@ -20,49 +20,37 @@ sequence has a class, a whole number from 0, and begins with the tokenizer's tok
 A document that has no token to learn (it is empty, or its prompt fills --length) is dropped, and
 counted.
 
-Stopped, it goes on where it was when the same command is given again: what was done is kept, part
-by part. In a recipe, the data are {name: token_sequences, local: data/corpus, length: 512}; with
+With --remote the shards go to an object store, and --out keeps just what it needs to know. Stopped,
+the tool goes on where it was when the same command is given again: what was done is kept, part by
+part. In a recipe, the data are {name: token_sequences, local: data/corpus, length: 512}; with
 --label-key, {name: sequence_classification, ...}.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-from conversion.documents import Part, has_keys, parts_of, refuse_no_text, size_of
+from conversion.documents import has_keys, parts_of, refuse_no_text, size_of
+from conversion.job import Job, run, to_remote
+from conversion.parts import state_of
 from conversion.sequences import Counts
-from conversion.shards import (
-    Conversion,
-    counts_of,
-    folder_of,
-    merge,
-    vocabulary_of,
-    write_json,
-)
+from conversion.shards import Conversion, convert_part, counts_of, vocabulary_of, why_none
 from conversion.tables import split_of
 from conversion.vocabulary import Vocabulary
-from conversion.workers import converted
-from folder_lock import LOCK, held
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from streaming.base.compression import get_compressions, is_compression
 
 # Of what is kept beside the shards. Another one cannot be taken up.
 FORMAT = 2
-SETTINGS, BESIDE = "conversion.json", "writing_"
 
 
 @click.command(help=__doc__, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@to_remote
 @click.option(
     "--tokenizer",
     default="bytes",
@@ -87,6 +75,8 @@ def main(
     shard_mb: float,
     jobs: int,
     split: str | None,
+    remote: str | None,
+    keep_local: bool,
     **asked: Any,
 ) -> None:
     """Convert, and tell what became of the documents."""
@@ -114,20 +104,18 @@ def main(
     parts = parts_of(inputs, int(part_mb * 2**20), not conversion.one_each, conversion.keys)
     if not parts:
         raise click.UsageError("the inputs are empty")
-    out.mkdir(parents=True, exist_ok=True)
-    refusal = f"another conversion writes to {out}: wait for it"
-    with held(out, refusal), _ended_as_by_ctrl_c():
-        _take_up(out, _settings(conversion, vocabulary, inputs, part_mb))
-        for left in out.glob(f"{BESIDE}*"):  # by a kill
-            shutil.rmtree(left, ignore_errors=True)
-        parts_there = all(folder_of(out, i).exists() for i in range(len(parts)))
-        whole = parts_there and (out / "index.json").exists()
-        if not whole:
-            (out / "index.json").unlink(missing_ok=True)
-            _convert(conversion, parts, out, jobs)
-        total = counts_of(out, len(parts))
-        if not whole:
-            merge(out, len(parts), total, _about(conversion, vocabulary, total))
+    job = Job(
+        out=out,
+        settings=_settings(conversion, vocabulary, inputs, part_mb),
+        parts=parts,
+        convert=partial(convert_part, conversion),
+        size_of=size_of,
+        jobs=jobs,
+        remote=None if remote is None else remote.rstrip("/"),
+        keep_local=keep_local,
+    )
+    run(job, lambda: _about(conversion, vocabulary, counts_of(out, len(parts))))
+    total = counts_of(out, len(parts))
     for name, count in total.as_dict().items():
         click.echo(f"{name.replace('_', ' '):19} {count:15,}")
     left = total.tokens - total.tokens_written
@@ -142,6 +130,8 @@ def main(
 
 def _about(conversion: Conversion, vocabulary: Vocabulary, total: Counts) -> dict[str, Any]:
     """What the index tells of the tokens."""
+    if not total.samples:
+        raise click.ClickException(why_none(total))
     name = conversion.tokenizer
     about: dict[str, Any] = {
         "vocabulary": vocabulary.size,
@@ -149,7 +139,7 @@ def _about(conversion: Conversion, vocabulary: Vocabulary, total: Counts) -> dic
         # Wherever the data are read from.
         "tokenizer": name if name == "bytes" else str(Path(name).resolve()),
     }
-    return about | ({"classes": total.classes} if total.of_class else {})
+    return {"tokens": about | ({"classes": total.classes} if total.of_class else {})}
 
 
 def _settings(
@@ -162,72 +152,8 @@ def _settings(
         "tokenizer_digest": vocabulary.digest,
         "end": vocabulary.end,
         "part_mb": part_mb,
-        "inputs": [[str(path), *_state_of(path)] for path in inputs],
+        "inputs": [[str(path), *state_of(path)] for path in inputs],
     }
-
-
-def _state_of(path: Path) -> tuple[int, int]:
-    """Size and time of an input: another one gives other shards."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    states = [file.stat() for file in files]
-    return sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)
-
-
-def _take_up(out: Path, settings: dict[str, Any]) -> None:
-    """Go on in a folder of the same conversion; refuse any other."""
-    kept = out / SETTINGS
-    try:
-        then = json.loads(kept.read_text()) if kept.exists() else None
-    except ValueError as error:
-        raise click.ClickException(f"{kept} is damaged: remove {out}, and convert again") from error
-    if then is None and [p for p in out.iterdir() if p.name not in (LOCK, f"{SETTINGS}.tmp")]:
-        raise click.ClickException(f"{out} holds something else: give an empty or new --out")
-    if then is not None and any(out.glob("part_?????")):
-        for name in sorted(then.keys() | settings.keys()):
-            before, now = then.get(name), settings.get(name)
-            if name == "inputs" and isinstance(before, list) and len(before) == len(settings[name]):
-                before, now = next(
-                    ((a, b) for a, b in zip(before, settings[name], strict=True) if a != b),
-                    (None, None),
-                )
-            if before != now:
-                raise click.ClickException(
-                    f"{out} was begun with {name}={before!r}, and now it is {now!r}: give another "
-                    "--out, or remove the folder"
-                )
-    write_json(kept, settings)
-
-
-def _convert(conversion: Conversion, parts: list[Part], out: Path, jobs: int) -> None:
-    """Convert the parts that are not there yet.
-
-    They are written beside, in a folder that no other process knows, and moved by this one, which
-    holds the lock: what others that were killed might still write is not in the way.
-    """
-    todo = [i for i in range(len(parts)) if not folder_of(out, i).exists()]
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    console = Console(stderr=True)
-    with (
-        TemporaryDirectory(prefix=BESIDE, dir=out, ignore_cleanup_errors=True) as beside,
-        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
-    ):
-        task = progress.add_task("tokens", total=sum(map(size_of, parts)))
-        for i in {*range(len(parts))} - {*todo}:
-            progress.advance(task, size_of(parts[i]))
-        written = {folder_of(Path(beside), i): parts[i] for i in todo}
-        for folder in converted(conversion, written, jobs):
-            folder.rename(out / folder.name)
-            progress.advance(task, size_of(written[folder]))
-
-
-@contextmanager
-def _ended_as_by_ctrl_c() -> Iterator[None]:
-    """SIGTERM would end this process alone, and at once, without a chance to end its workers."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

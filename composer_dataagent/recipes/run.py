@@ -23,10 +23,10 @@ from composer_dataagent.recipes.config import Recipe
 from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.registry import squeezed
 from composer_dataagent.report.atomic import write_atomically
+from composer_dataagent.report.run import FINISHED as FINISHED_FILE
 from composer_dataagent.report.secrets import hidden
 
 RECIPE_FILE = "recipe.json"
-FINISHED_FILE = "finished"
 # What may change when a run goes on: how long it is, what is looked at, saved and shown, and where
 # it runs. None of it is a setting of the learning itself. It is not always without effect: a
 # learning rate schedule stretches with `max_duration`, another `device` has other rounding and,

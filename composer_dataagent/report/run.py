@@ -18,6 +18,7 @@ from composer_dataagent.report.thumbnails import Thumbnail
 
 META = "meta.json"
 RECIPE = "recipe.json"  # written by `composer-dataagent train`
+FINISHED = "finished"  # likewise, once the recipe has been run to its end
 ROWS = "history.jsonl"
 LEDGER = "ledger.npz"
 SAMPLES = "samples.json"

@@ -29,11 +29,15 @@ class IndexFile:
         where (str): Of the index.
         sizes (ShardSizes): Of the shards.
         whole (dict[str, int]): Why shards cannot be read by ranges, and how many bytes these have.
+        shards (tuple[Any, ...]): Streaming's readers, checked; of no folder.
+        about (dict[str, Any]): What else it says: our converters tell of classes or tokens there.
     """
 
     where: str
     sizes: ShardSizes
     whole: dict[str, int]
+    shards: tuple[Any, ...]
+    about: dict[str, Any]
 
 
 def read_index(
@@ -59,8 +63,8 @@ def read_index(
         OSError: It is not there, or cannot be downloaded.
         ValueError: It is no index of streaming's, or says what makes no sense.
     """
-    where = os.path.join(source, split or "", get_index_basename())
-    content = _content(source, where, timeout)
+    where = _where(source, split)
+    content = index_bytes(source, split, timeout)
     try:
         found = json.loads(content)
         assert found["version"] == 2
@@ -73,11 +77,23 @@ def read_index(
     check_shards(where, shards, validate_hash)
     if not sum(shard.samples for shard in shards):
         raise ValueError(f"{where} has no samples")
-    return _described(where, shards, validate_hash)
+    about = {name: value for name, value in found.items() if name not in ("version", "shards")}
+    return _described(where, shards, about, validate_hash)
 
 
-def _content(source: str, where: str, timeout: float) -> bytes:
-    if "://" not in source and not source.startswith("dbfs:"):
+def index_bytes(source: str, split: str | None = None, timeout: float = 60.0) -> bytes:
+    """An index as it is kept, not looked into.
+
+    Args:
+        source (str): See :func:`read_index`.
+        split (str | None): Likewise.
+        timeout (float): Likewise.
+
+    Raises:
+        OSError: It is not there, or cannot be downloaded.
+    """
+    where = _where(source, split)
+    if is_folder(source):
         try:
             return Path(where).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -98,7 +114,18 @@ def _content(source: str, where: str, timeout: float) -> bytes:
         return Path(local).read_bytes()
 
 
-def _described(where: str, shards: Sequence[Any], validate_hash: str | None) -> IndexFile:
+def is_folder(source: str) -> bool:
+    """Whether data are on this machine, not in an object store."""
+    return "://" not in source and not source.startswith("dbfs:")
+
+
+def _where(source: str, split: str | None) -> str:
+    return os.path.join(source, split or "", get_index_basename())
+
+
+def _described(
+    where: str, shards: Sequence[Any], about: dict[str, Any], validate_hash: str | None
+) -> IndexFile:
     def column(values: list[int]) -> Any:
         return np.array(values, np.int64)
 
@@ -115,4 +142,4 @@ def _described(where: str, shards: Sequence[Any], validate_hash: str | None) -> 
     for reason, size in zip(reasons, stored, strict=True):
         if reason is not None:
             whole[reason] = whole.get(reason, 0) + size
-    return IndexFile(where, sizes, whole)
+    return IndexFile(where, sizes, whole, tuple(shards), about)

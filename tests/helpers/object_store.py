@@ -292,6 +292,23 @@ class _Objects(_Handler):
             content = content[:value]
         self.answer(response.status, headers, size, content)
 
+    def do_PUT(self) -> None:
+        if self.headers.get("Expect"):  # the client waits a second for it
+            self.send_response_only(100)
+            self.end_headers()
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        fault = self.shared.fault_of(self.command, self.path.partition("?")[0])
+        if fault is not None and fault.action == "status":
+            self._fail(int(fault.value))
+            return
+        backend = http.client.HTTPConnection(_HOST, self.shared.backend_port)
+        given = {name: text for name, text in self.headers.items() if name.lower() != "expect"}
+        backend.request("PUT", self.path, content, given)
+        response = backend.getresponse()
+        answered, headers = response.read(), response.getheaders()
+        backend.close()
+        self.answer(response.status, headers, len(answered), answered)
+
     def _fail(self, status: int) -> None:
         code = _CODES[status]
         content = f"<Error><Code>{code}</Code><Message>{code}, as asked</Message></Error>".encode()

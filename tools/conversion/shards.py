@@ -1,22 +1,18 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of the inputs as shards of tokens, each in a folder of its own, and one index over all."""
+"""Parts of the inputs as shards of tokens."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import click
 from streaming import MDSWriter
 
-from composer_dataagent.report.atomic import write_atomically
 from conversion.documents import (
     Part,
     Piece,
@@ -26,11 +22,11 @@ from conversion.documents import (
     records_of,
     text_in,
 )
+from conversion.parts import COUNTS, folder_of
 from conversion.sequences import Counts, Sample, labelled, one_each, packed
 from conversion.tables import Rows
 from conversion.vocabulary import Vocabulary, load_vocabulary
 
-COUNTS = "counts.json"
 # Lines or documents that go to the tokenizer at once.
 AT_ONCE = 256
 
@@ -178,37 +174,8 @@ def counts_of(out: Path, parts: int) -> Counts:
     return sum((Counts.load(folder_of(out, i) / COUNTS) for i in range(parts)), Counts())
 
 
-def merge(out: Path, parts: int, counts: Counts, about: Mapping[str, Any]) -> None:
-    """One index over all parts, in the order of the inputs.
-
-    As ``streaming.base.util.merge_index`` does, which leaves files open.
-
-    Args:
-        out (Path): The folder that has the parts.
-        parts (int): How many.
-        counts (Counts): Of all parts.
-        about (Mapping[str, int]): What the index tells of the tokens, for whoever reads them.
-
-    Raises:
-        click.ClickException: None has a sequence; they are removed, being of no use to other
-            settings, either.
-    """
-    merged: list[dict[str, Any]] = []
-    for i in range(parts):
-        folder = folder_of(out, i)
-        for shard in json.loads((folder / "index.json").read_text())["shards"]:
-            for kind in ("raw_data", "zip_data"):
-                if shard[kind]:
-                    shard[kind]["basename"] = f"{folder.name}/{shard[kind]['basename']}"
-            merged.append(shard)
-    if not merged:
-        for i in range(parts):
-            shutil.rmtree(folder_of(out, i))
-        raise click.ClickException(_why_none(counts))
-    write_json(out / "index.json", {"version": 2, "shards": merged, "tokens": about})
-
-
-def _why_none(counts: Counts) -> str:
+def why_none(counts: Counts) -> str:
+    """What keeps the documents from giving a sequence, and what to do."""
     if counts.dropped_long_prompt:
         return "no prompt leaves room for its response: give a larger --length"
     if counts.dropped_empty == counts.documents:
@@ -216,17 +183,7 @@ def _why_none(counts: Counts) -> str:
     return "there is not one whole sequence in the inputs: give a smaller --length, or --pad"
 
 
-def folder_of(out: Path, part: int) -> Path:
-    """Where a part goes."""
-    return out / f"part_{part:05}"
-
-
 @cache
 def vocabulary_of(conversion: Conversion) -> Vocabulary:
     """The tokenizer, read once a process."""
     return load_vocabulary(conversion.tokenizer, conversion.end_token)
-
-
-def write_json(path: Path, facts: Mapping[str, Any]) -> None:
-    """Whole, or not at all."""
-    write_atomically(path, json.dumps(facts, indent=1).encode())

@@ -1,57 +1,55 @@
 # Copyright 2026 composer_dataagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parts converted by several processes, none of which outlives the one that began them."""
+"""Work done by several processes, none of which outlives the one that began them."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from threading import Thread
+from typing import TypeVar
 
 import click
 
-from conversion.documents import Part
-from conversion.shards import Conversion, convert_part
+Key = TypeVar("Key")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
-def converted(conversion: Conversion, todo: Mapping[Path, Part], jobs: int) -> Iterator[Path]:
-    """Convert parts, in whatever order.
+def in_processes(
+    work: Callable[[Task, Key], Result], todo: Mapping[Key, Task], jobs: int
+) -> Iterator[tuple[Key, Result]]:
+    """Do some tasks, in whatever order.
 
     Args:
-        conversion (Conversion): What is asked for.
-        todo (Mapping[Path, Part]): The parts, by the folders that they are written to.
+        work (Callable[[Task, Key], Result]): Does one; it, tasks, keys and results can be pickled.
+        todo (Mapping[Key, Task]): The tasks, by their keys.
         jobs (int): How many at a time, each in a process of its own; at least 1.
 
     Yields:
-        Path: A folder that is written.
+        tuple[Key, Result]: Of a task that is done.
 
     Raises:
-        click.ClickException: A line cannot be read, or a process was killed.
+        click.ClickException: A process was killed, or what ``work`` raises.
     """
     jobs = min(jobs, len(todo))
     if jobs <= 1:  # another process would take longer to begin
-        for folder, part in todo.items():
-            convert_part(conversion, part, folder)
-            yield folder
+        for key, task in todo.items():
+            yield key, work(task, key)
         return
     context = get_context("spawn")  # not forked: tokenizers have threads
     # Nothing is sent. Their end tells workers when ours is closed, as a kill does, too.
     theirs, ours = context.Pipe(duplex=False)
     with theirs, ours, ProcessPoolExecutor(jobs, context, _watch, (theirs,)) as pool:
-        running = {
-            pool.submit(convert_part, conversion, part, folder): folder
-            for folder, part in todo.items()
-        }
+        running = {pool.submit(work, task, key): key for key, task in todo.items()}
         try:
             for done in as_completed(running):
-                done.result()
-                yield running[done]
+                yield running[done], done.result()
         except BrokenProcessPool as error:
             raise click.ClickException(
                 "a process that converts was killed, perhaps for want of memory: give the same "
