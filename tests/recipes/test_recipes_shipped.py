@@ -41,11 +41,13 @@ def test_imagenet_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("DATA", str(tmp_path / "remote"))
     rng = np.random.default_rng(0)
     for split, count in {"train": 20, "val": 4}.items():
-        columns = {"i": "int", "x": "jpeg", "y": "int"}
+        columns = {"i": "int", "image": "jpeg", "label": "int"}
         with MDSWriter(out=str(tmp_path / "remote" / split), columns=columns) as writer:
             for i in range(count):
-                image = Image.fromarray(rng.integers(0, 256, (280, 300, 3), np.uint8))
-                writer.write({"i": i, "x": image, "y": int(rng.integers(1000))})
+                # As in ImageNet, where some are grey.
+                shape = (280, 300) if i % 3 == 0 else (280, 300, 3)
+                image = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
+                writer.write({"i": i, "image": image, "label": int(rng.integers(1000))})
     recipe = load_recipe(
         YAMLS / "imagenet_resnet50.yaml",
         [
