@@ -19,10 +19,12 @@ from composer_dataagent.report import wording
 from composer_dataagent.report.atomic import write_atomically
 from composer_dataagent.report.examples import CAPTIONS, choose_samples
 from composer_dataagent.report.figures import RUN_PICTURES, draw_metric
+from composer_dataagent.report.picture import Picture
 from composer_dataagent.report.run import Run
 from composer_dataagent.report.secrets import hidden
 from composer_dataagent.report.settings import leaves, selector_of
 from composer_dataagent.report.summary import group_runs, summarise
+from composer_dataagent.report.svg import to_svg
 from composer_dataagent.report.table import table_cells
 from composer_dataagent.report.verdict import judge_run
 
@@ -65,6 +67,7 @@ def write_page(
 
 def _render(runs: Sequence[Run], title: str) -> str:
     groups, summaries = group_runs(runs), summarise(runs)
+    metric = draw_metric(groups)
     details = [
         _describe_run(label, group[0], f"run{position}")
         for position, (label, group) in enumerate(groups.items())
@@ -77,7 +80,7 @@ def _render(runs: Sequence[Run], title: str) -> str:
         fetched=any(row["fetched"] is not None for row in summaries),
         selector_count=len({selector_of(run) for run in runs}),
         run_count=len(runs),
-        picture=draw_metric(groups, "metric"),
+        picture=None if metric is None else shown(metric, "metric"),
         runs=details,
         opened=_opened(details),
         captions=CAPTIONS,
@@ -104,6 +107,21 @@ def render(template: str, **values: Any) -> str:
     return environment.from_string(folder.joinpath(template).read_text("utf-8")).render(**values)
 
 
+def shown(picture: Picture, name: str) -> dict[str, Any]:
+    """What a template shows of a picture.
+
+    Args:
+        picture (Picture): What was drawn.
+        name (str): Unique in the page.
+
+    Returns:
+        dict[str, Any]: ``svg``, and the picture's own ``title``, ``caption``, ``wide``, ``table``.
+    """
+    svg = to_svg(picture.figure, name, picture.label)
+    facts = ("title", "caption", "wide", "table")
+    return {"svg": svg} | {fact: getattr(picture, fact) for fact in facts}
+
+
 def _opened(details: Sequence[Mapping[str, Any]]) -> str:
     """Label of the run that is open at first: the first of the data agent, or the first."""
     agents = [run for run in details if selector_of(run["run"]) == "data_agent"]
@@ -111,13 +129,15 @@ def _opened(details: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _describe_run(label: str, run: Run, name: str) -> dict[str, Any]:
-    drawn = [draw(run, f"{name}-{i}") for i, draw in enumerate(RUN_PICTURES)]
+    drawn = [draw(run) for draw in RUN_PICTURES]
     return {
         "label": label,
         "run": run,
         "facts": _facts(run),
         "remarks": judge_run(run),
-        "pictures": [picture for picture in drawn if picture is not None],
+        "pictures": [
+            shown(picture, f"{name}-{i}") for i, picture in enumerate(drawn) if picture is not None
+        ],
         "samples": _describe_samples(run),
         "settings": {
             key: _setting(hidden(value, key)) for key, value in leaves({**run.meta, **run.recipe})

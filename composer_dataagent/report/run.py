@@ -28,6 +28,8 @@ _PARTS = {
     "ppo": dict,
     "class_selected": dict,
     "class_total": dict,
+    "shard_selected": dict,
+    "shard_total": dict,
     "action_histogram": list,
 }
 # Columns of the ledger that count or name something.
