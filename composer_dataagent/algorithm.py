@@ -407,6 +407,8 @@ class DataAgent(Algorithm):
         self._inside_epoch = True
         if self._update_is_due(state):
             self._update()
+        if self._journal.beat_is_due:
+            self._journal.beat(self._times.epochs_done(self._part_of_round(state)))
         is_at_end = int(state.timestamp.batch_in_epoch) == self._round_end
         if is_at_end and not self._times.is_last:
             self._end_round(state, logger)
@@ -510,14 +512,18 @@ class DataAgent(Algorithm):
             if visits is not None:
                 visits = self._judge.sound(visits)
                 self._record(visits, self._judge.agreement(visits), None, None)
-            part = self._times.sample_in_round(state) / len(self._selected.ids)
-            row = self._describe_round(state, min(part, 1.0)) | self._fetched.of_epoch()
+            row = self._describe_round(state, self._part_of_round(state)) | self._fetched.of_epoch()
             self._journal.open_row(row)
             self._journal.write(self._ledger_columns())
         if self._randomness is not None:
             self._randomness.end()
         self._journal.end_fit()
         self._keep_samples()
+        self._journal.end_run()
+
+    def _part_of_round(self, state: State) -> float:
+        """How much of the running round is trained."""
+        return min(self._times.sample_in_round(state) / len(self._selected.ids), 1.0)
 
     def _keep_samples(self) -> None:
         """Keep a few samples for the report: those that are worth a look."""
