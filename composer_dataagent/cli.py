@@ -250,7 +250,8 @@ def prepare_digits_command(out: Path) -> None:
 @click.option("--follow", is_flag=True, help="Write the page anew until all runs have ended.")
 @click.option(
     "--every",
-    type=click.FloatRange(1),
+    type=click.FloatRange(1, 86_400),
+    callback=_known,
     help="Seconds between two pages of --follow.  [default: 10]",
 )
 def report(

@@ -24,8 +24,10 @@ from composer_dataagent.report.run import Run
 from composer_dataagent.report.svg import PALETTE, RAMP, make_axes, style
 from composer_dataagent.report.wording import UNKNOWN, number, percent, short
 
-# More names than this cannot be read: every second, third ... is written.
-NAMED_ROWS = 25
+# Highest picture, in inches, and the most rows that have their name: else every second, third ...
+# has. Classes each have a name of their own, of numbers some are enough.
+CLASS_SIZE = 4.4, 25
+SHARD_SIZE = 3.4, 14
 NAME_LENGTH = 18
 # A table of more is no help: rows and epochs between are left out, the first and last are there.
 TABLE_ROWS, TABLE_EPOCHS = 50, 12
@@ -78,6 +80,7 @@ def draw_classes(run: Run) -> Picture | None:
         "class",
         names,
         lambda label: short(run.class_name(int(label)), NAME_LENGTH),
+        CLASS_SIZE,
         title="Who gets selected",
         caption="Share of each class's samples that an epoch trains on.",
         label="Share of each class that is selected, by epoch",
@@ -98,6 +101,7 @@ def draw_shards(run: Run) -> Picture | None:
         "shard",
         names,
         lambda name: short(name.replace("-", "\N{EN DASH}"), NAME_LENGTH),
+        SHARD_SIZE,
         title="Which shards are read",
         caption=f"Share of each {of}'s {what} that the {run.step} trains on. Of one with 0 %, "
         "nothing has to be fetched.",
@@ -110,6 +114,7 @@ def _draw_shares(
     of: str,
     names: Sequence[str],
     written: Callable[[str], str],
+    size: tuple[float, int],
     *,
     title: str,
     caption: str,
@@ -128,9 +133,10 @@ def _draw_shares(
         return None
     texts = [written(name) for name in names]
     with style():
-        figure, (axes,) = make_axes(height=min(1.3 + 0.17 * len(names), 4.4))
+        highest, most = size
+        figure, (axes,) = make_axes(height=min(1.3 + 0.17 * len(names), highest))
         _heat_map(figure, axes, run, grid, (len(names) - 0.5, -0.5), "selected", top=1.0)
-        ticks = range(0, len(names), 1 + (len(names) - 1) // NAMED_ROWS)
+        ticks = range(0, len(names), 1 + (len(names) - 1) // most)
         axes.set_yticks(ticks, [texts[i] for i in ticks], parse_math=False)
         axes.tick_params(axis="y", length=0)
         axes.set_ylabel("" if of == "class" else of)

@@ -84,8 +84,8 @@ def notes_on(
         )
     if any(not saving.measured for saving in saved):
         notes.append(
-            "No run on full data is there to compare with: the estimate is what as many epochs of "
-            "all samples would have taken at this run's own time for a sample, without what "
+            "No run on all of the same data is there to compare with: the estimate is what as many "
+            "epochs of it would have taken at this run's own time for a sample, without what "
             "choosing took."
         )
         if any(row["fetched"] is not None for row in rows):

@@ -37,9 +37,17 @@ def states_of(runs: Sequence[Run]) -> list[State]:
     if all(standing.state == "ended" for _, standing in known):
         return []
     return [
-        State(standing.state, short(run.meta.get("run_name", run.path.name), 60), _text(standing))
+        State(
+            standing.state,
+            short(run.meta.get("run_name", run.path.name), 60),
+            _text(standing, bool(run.rows)),
+        )
         for run, standing in known
     ]
+
+
+def _name(run: Run) -> str:
+    return short(run.meta.get("run_name", run.path.name), 60)
 
 
 def is_over(run: Run) -> bool:
@@ -56,14 +64,12 @@ def is_over(run: Run) -> bool:
     return standing.state == "ended" and not awaits
 
 
-def _text(standing: Standing) -> str:
+def _text(standing: Standing, has_rows: bool) -> str:
     done, of = standing.epochs, standing.of
     some = decimal(done) if of is None else f"{decimal(done)} of {of}"
-    row = "no row yet"
+    row = "no new row yet" if has_rows else "no row yet"
     if standing.row_age is not None:
         row = f"last row {age(standing.row_age)} ago"
-    elif done > 0:
-        row = "no new row yet"
     # Of the epoch that runs; between two of them, the coming one.
     at = int(done) + 1
     where = f"epoch {at if of is None else min(at, of)}" + ("" if of is None else f" of {of}")

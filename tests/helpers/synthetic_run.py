@@ -110,6 +110,7 @@ def write_run(
         history.write_samples(
             {i: {"x": _image(rng, int(label[i])), "y": int(label[i])} for i in ids}
         )
+    history.end()
     return read_run(folder / name)
 
 

@@ -163,6 +163,6 @@ def test_the_page_says_it_at_its_top_and_how_it_is_meant(tmp_path: Path) -> None
     assert "of full data without" in page.texts["p"][2] and "at $2.50" in page.texts["p"][2]
     page = ParsedPage(write_page(runs[1:], tmp_path / "page.html"))
     assert "as estimated: 50 % fewer" in page.texts["p"][1]
-    assert "No run on full data is there to compare with" in page.texts["p"][2]
+    assert "No run on all of the same data is there to compare with" in page.texts["p"][2]
     page = ParsedPage(write_page(runs[:1], tmp_path / "page.html"))
     assert not any("against full data" in text for text in page.texts["p"])
