@@ -18,7 +18,7 @@ from composer_dataagent.report import wording
 from composer_dataagent.report.atomic import write_atomically
 from composer_dataagent.report.page import render, shown
 from composer_dataagent.report.picture import Picture
-from composer_dataagent.report.svg import PALETTE, make_axes, style
+from composer_dataagent.report.svg import GRID, INK, PALETTE, make_axes, style
 from composer_dataagent.report.table import print_cells
 
 TEMPLATE = "plan.html.j2"
@@ -34,7 +34,7 @@ _LINES = ("-", "--", "-", ":")
 SUFFIXES = (".html", ".svg")
 # What the page's styles give, for a picture without a page.
 _ALONE = (
-    "--grid:#c9d0d8;color:#1c2430;background:#ffffff;"
+    f"--grid:{GRID};color:{INK};background:#ffffff;"
     "font-family:system-ui,'Segoe UI',Roboto,sans-serif"
 )
 

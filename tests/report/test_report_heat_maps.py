@@ -58,7 +58,8 @@ def test_the_table_says_what_the_colours_say() -> None:
         {"Shard": "2", "epoch 4": "100 %", "epoch 5": "\N{EN DASH}", "epoch 6": "\N{EN DASH}"},
     ]
     (image,) = picture.figure.axes[0].images
-    np.testing.assert_array_equal(image.get_array(), [[0.25, np.nan, 0], [1, np.nan, np.nan]])
+    expected = [[0.25, np.nan, 0], [1, np.nan, np.nan]]
+    np.testing.assert_array_equal(np.asarray(image.get_array()), expected)
 
 
 def test_a_table_of_many_has_its_first_and_last() -> None:
