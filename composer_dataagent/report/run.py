@@ -209,7 +209,8 @@ def _read_samples(path: Path) -> dict[int, Thumbnail]:
         # File names are made from numbers only, so that no entry can point out of the folder.
         picture = path / PICTURES / f"{int(key)}.png"
         png = None
-        with contextlib.suppress(FileNotFoundError):  # or a run that goes on has just removed it
+        # There is none, or a run that goes on has just removed it; and a folder is none.
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             png = picture.read_bytes()
         samples[int(key)] = {"png": png, "text": text if isinstance(text, str) else None}
     return samples

@@ -37,17 +37,9 @@ def states_of(runs: Sequence[Run]) -> list[State]:
     if all(standing.state == "ended" for _, standing in known):
         return []
     return [
-        State(
-            standing.state,
-            short(run.meta.get("run_name", run.path.name), 60),
-            _text(standing, bool(run.rows)),
-        )
+        State(standing.state, _name(run), _text(standing, bool(run.rows)))
         for run, standing in known
     ]
-
-
-def _name(run: Run) -> str:
-    return short(run.meta.get("run_name", run.path.name), 60)
 
 
 def is_over(run: Run) -> bool:
@@ -62,6 +54,10 @@ def is_over(run: Run) -> bool:
     evaluated = [bool(row.get("metrics")) for row in run.rows]
     awaits = standing.alive and any(evaluated) and not evaluated[-1]
     return standing.state == "ended" and not awaits
+
+
+def _name(run: Run) -> str:
+    return short(run.meta.get("run_name", run.path.name), 60)
 
 
 def _text(standing: Standing, has_rows: bool) -> str:

@@ -202,7 +202,8 @@ def test_without_evaluation_and_with_samples_never_seen(tmp_path: Path) -> None:
     never = int((run.ledger["visits"] == 0).sum())
     assert any(f"Never seen: {never} of 400 samples" in text for text in page.texts["p"])
     assert page.all("img") == []
-    assert len(page.texts["strong"]) == len(ids_to_show(run))  # still id, class, loss
+    captions = [text for text in page.texts["figcaption"] if "id " in text]
+    assert len(captions) == len(ids_to_show(run))  # still id, class, loss
 
 
 def test_visits_that_are_no_numbers_of_visits(tmp_path: Path) -> None:
