@@ -51,9 +51,14 @@ def write_pictures(runs: Sequence[Run], folder: str | Path, overwrite: bool = Fa
                 f"{path} is there already and shows something else: give another folder, or "
                 "--overwrite"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, data in files.items():
-        write_atomically(path, data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, data in files.items():
+            write_atomically(path, data)
+    except OSError as error:
+        raise OSError(
+            f"The pictures cannot be written to {folder} ({error}): use another"
+        ) from error
     return list(files)
 
 

@@ -63,7 +63,10 @@ def test_each_batch_can_be_followed(
     assert after.state == "ended" and after.epochs == 2.0
 
 
-def test_signs_of_life_are_few(tmp_path: Path, shards: str) -> None:
+def test_signs_of_life_are_few(
+    tmp_path: Path, shards: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "BEAT_SECONDS", 3600.0)
     onlooker, _ = train(tmp_path, shards)
     assert {standing.epochs for standing in onlooker.seen} == {0.0, 1.0}  # rows only
 
@@ -94,7 +97,11 @@ def test_the_evaluation_after_the_end_is_waited_for(tmp_path: Path, shards: str)
     trainer.close()
 
 
-def test_a_run_that_fails_does_not_say_that_it_has_ended(tmp_path: Path, shards: str) -> None:
+def test_a_run_that_fails_does_not_say_that_it_has_ended(
+    tmp_path: Path, shards: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "BEAT_SECONDS", 3600.0)
+
     class Failing(Callback):
         def batch_end(self, state: Any, logger: Any) -> None:
             del logger

@@ -66,7 +66,7 @@ def test_a_run_that_trains_is_reported_followed_and_missed(
     wait_for(training, lambda: rows.exists() and rows.read_bytes().count(b"\n") > 2)
     code, output = run_here(capfd, "report", run_dir, "--out", tmp_path / "now.html")
     assert code == 0, output
-    assert re.search(r"running, epoch \d+ of 5000, last row \d+ s ago", output), output
+    assert re.search(r"running, epoch \d+ of 5000, last row \d+ (s|min) ago", output), output
     page = (tmp_path / "now.html").read_text()
     assert "running, epoch" in page and RELOADS not in page and "Which shards are read" in page
 
