@@ -35,7 +35,7 @@ from composer_dataagent.look import look, share_of_rank
 from composer_dataagent.nonfinite import ON_NONFINITE, NonfiniteWatch
 from composer_dataagent.presets import PRESETS, Preset
 from composer_dataagent.random_state import ResumedRandomness, take_random_state
-from composer_dataagent.report import History, choose_samples
+from composer_dataagent.report import History, choose_samples, group_shards
 from composer_dataagent.rounds import Schedule, Timetable, rounds_per_epoch
 from composer_dataagent.selection import (
     LEDGER_COLUMNS,
@@ -415,6 +415,8 @@ class DataAgent(Algorithm):
         self._inside_epoch = True
         if self._update_is_due(state):
             self._update()
+        if self._journal.beat_is_due:
+            self._journal.beat(self._times.epochs_done(self._part_of_round(state)))
         is_at_end = int(state.timestamp.batch_in_epoch) == self._round_end
         if is_at_end and not self._times.is_last:
             self._end_round(state, logger)
@@ -518,14 +520,18 @@ class DataAgent(Algorithm):
             if visits is not None:
                 visits = self._judge.sound(visits)
                 self._record(visits, self._judge.agreement(visits), None, None)
-            part = self._times.sample_in_round(state) / len(self._selected.ids)
-            row = self._describe_round(state, min(part, 1.0)) | self._fetched.of_epoch()
+            row = self._describe_round(state, self._part_of_round(state)) | self._fetched.of_epoch()
             self._journal.open_row(row)
             self._journal.write(self._ledger_columns())
         if self._randomness is not None:
             self._randomness.end()
         self._journal.end_fit()
         self._keep_samples()
+        self._journal.end_run()
+
+    def _part_of_round(self, state: State) -> float:
+        """How much of the running round is trained."""
+        return min(self._times.sample_in_round(state) / len(self._selected.ids), 1.0)
 
     def _keep_samples(self) -> None:
         """Keep a few samples for the report: those that are worth a look."""
@@ -1065,7 +1071,6 @@ class DataAgent(Algorithm):
             "selector": self.selector.name,
             "ratio": len(self._selected.ids) / self._times.count,
             "selected": len(self._selected.ids),
-            "shards_touched": self._shards_touched(),
             "looked": self._looked,
             "samples_seen": samples,
             "share_of_full": samples / (epochs * self.num_samples),
@@ -1105,16 +1110,21 @@ class DataAgent(Algorithm):
             },
             "class_selected": {str(c): int(chosen[c]) for c in range(classes)},
             "class_total": {str(c): int(total[c]) for c in range(classes)},
+            **self._describe_shards(),
         }
 
-    def _shards_touched(self) -> float | None:
-        """The share of the shards that the round could choose from which it reads."""
+    def _describe_shards(self) -> dict[str, Any]:
+        """Which share of the shards that the round could choose from it reads, and what of each."""
         units, candidates = self.ledger.units, self._candidates()
-        if units is None:
-            return None
-        there = units if candidates is None else units.among(candidates)
-        read = units.count(self._selected.ids) > 0
-        return float(read.sum() / (there.samples > 0).sum())
+        if units is None:  # map-style, or one shard: there is nothing to tell
+            return {"shards_touched": None}
+        there = units.samples if candidates is None else units.count(candidates)
+        read = units.count(self._selected.ids)
+        return {
+            "shards_touched": float((read > 0).sum() / (there > 0).sum()),
+            "shard_selected": group_shards(read),
+            "shard_total": group_shards(there),
+        }
 
     def _ledger_columns(self) -> dict[str, NDArray]:
         columns = {name: getattr(self.ledger, name) for name in [*LEDGER_COLUMNS, "flagged"]}

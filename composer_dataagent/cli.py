@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,14 @@ _KNOWN_WARNINGS = (
 _Verdict = tuple[str | None, list[str]]
 # Each takes up to a hundred of the 1,024 files that a process may have open on many systems.
 _RECIPES_PER_PROCESS = 4
+
+
+def _known(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse ``nan``, which is in every range."""
+    del context, parameter
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number")
+    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -267,19 +276,60 @@ def prepare_digits_command(out: Path) -> None:
 @main.command()
 @click.argument("run_dirs", nargs=-1, required=True, metavar="RUN_DIR...", type=click.Path())
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
-def report(run_dirs: tuple[str, ...], out: Path | None) -> None:
+@click.option(
+    "--png",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that gets every picture as a PNG file.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace pictures, or a file that is no page.")
+@click.option(
+    "--dollars-per-hour",
+    type=click.FloatRange(0, math.inf, max_open=True),
+    callback=_known,
+    help="Of all machines together: what was saved is told in money, too.",
+)
+@click.option("--follow", is_flag=True, help="Write the page anew until all runs have ended.")
+@click.option(
+    "--every",
+    type=click.FloatRange(1, 86_400),
+    callback=_known,
+    help="Seconds between two pages of --follow.  [default: 10]",
+)
+def report(
+    run_dirs: tuple[str, ...],
+    out: Path | None,
+    png: Path | None,
+    overwrite: bool,
+    dollars_per_hour: float | None,
+    follow: bool,
+    every: float | None,
+) -> None:
     """Make the report of one or more runs again: a table here, and one HTML page.
 
-    The page is written to RUN_DIR/report.html, or with several runs to --out.
+    The page is written to RUN_DIR/report.html, or with several runs to --out. Works while runs go
+    on; with --follow the page loads itself again as they do. Runs of the selector "full" beside
+    others tell what was saved.
 
     \b
     Examples:
       composer-dataagent report runs/digits
       composer-dataagent report runs/digits runs/third --out compared.html
+      composer-dataagent report runs/digits runs/full --out saved.html --dollars-per-hour 2.50
+      composer-dataagent report runs/digits --png figures
+      composer-dataagent report runs/digits --follow --every 30
     """
     if len(run_dirs) > 1 and out is None:
         raise click.UsageError("several runs go into one page: name it with --out")
-    _write_report([Path(run_dir) for run_dir in run_dirs], out)
+    if every is not None and not follow:
+        raise click.UsageError("--every is about --follow: give that, too")
+    _write_report(
+        [Path(run_dir) for run_dir in run_dirs],
+        out,
+        png=png,
+        overwrite=overwrite,
+        dollars_per_hour=dollars_per_hour,
+        every=(every or 10.0) if follow else None,
+    )
 
 
 @main.command("suspects")
@@ -399,15 +449,55 @@ def selectors() -> None:
         click.echo(f"{name:{width}}  {SELECTORS[name].summary}")
 
 
-def _write_report(run_dirs: list[Path], out: Path | None) -> None:
-    """Print the table, write the page, and say where it is."""
+def _write_report(
+    run_dirs: list[Path],
+    out: Path | None,
+    *,
+    png: Path | None = None,
+    overwrite: bool = False,
+    dollars_per_hour: float | None = None,
+    every: float | None = None,
+) -> None:
+    """Print the table, write the page, and say where it is; with ``every``, until runs end."""
     from composer_dataagent.report import read_run, write_page
+    from composer_dataagent.report.follow import follow
+    from composer_dataagent.report.page import check_page
+    from composer_dataagent.report.png import write_pictures
+    from composer_dataagent.report.savings import savings
+    from composer_dataagent.report.standing import states_of
     from composer_dataagent.report.table import print_table
 
+    page = out or run_dirs[0] / "report.html"
     try:
-        runs = [read_run(run_dir) for run_dir in run_dirs]
-        page = write_page(runs, out or run_dirs[0] / "report.html")
+        if not overwrite:
+            check_page(page)
+            if every is not None and png is not None and any(png.glob("*.png")):
+                raise FileExistsError(
+                    f"{png} has pictures already, and those of --follow are written when all has "
+                    "ended: give another folder, or --overwrite"
+                )
+        if every is None:
+            runs = [read_run(run_dir) for run_dir in run_dirs]
+            write_page(runs, page, dollars_per_hour=dollars_per_hour)
+        else:
+            click.echo(f"Page, as long as the runs go on: {page} (Ctrl-C ends this, not them)")
+            runs = follow(run_dirs, page, every, _tell_states, dollars_per_hour)
+        pictures = [] if png is None else write_pictures(runs, png, overwrite)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+    if not runs:  # Ctrl-C came before anything was read
+        return
     print_table(runs)
+    for each in savings(runs, dollars_per_hour):
+        click.echo(f"{each.label} {each.against}: {each.text}")
+    if every is None:
+        _tell_states(states_of(runs))
     click.echo(f"Report: {page}")
+    if png is not None:
+        click.echo(f"Pictures: {len(pictures)} in {png}")
+
+
+def _tell_states(states: Sequence[Any]) -> None:
+    """Say of runs that go on, how far they are."""
+    for state in states:
+        click.echo(f"{state.name}: {state.text}")

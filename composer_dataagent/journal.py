@@ -96,9 +96,24 @@ class Journal:
         self._agent_seconds = self._seconds = 0.0
         self.start_clock()
 
+    @property
+    def beat_is_due(self) -> bool:
+        """Whether to call :meth:`beat`, for which the epochs have to be reckoned."""
+        return self._history is not None and self._history.beat_is_due
+
+    def beat(self, epochs: float) -> None:
+        """Give those who look at the run folder a sign of life, once so many epochs are done."""
+        if self._history is not None:
+            self._history.beat(epochs)
+
     def end_fit(self) -> None:
         """Training stops; evaluations that still come amend the last row."""
         self._fitting = False
+
+    def end_run(self) -> None:
+        """Tell those who look at the run folder that nothing but evaluations is to come."""
+        if self._history is not None:
+            self._history.end()
 
     def write_samples(self, samples: Mapping[int, Mapping[str, Any]]) -> None:
         """Keep a few samples for the report, see ``History.write_samples``."""

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from composer_dataagent.report.atomic import write_atomically
+from composer_dataagent.report.pulse import Pulse
 from composer_dataagent.report.run import (
     LEDGER,
     META,
     PICTURES,
     ROWS,
     SAMPLES,
+    epochs_done,
     read_meta,
     read_rows,
 )
@@ -36,8 +38,8 @@ class History:
     """Writes a run folder; :func:`~composer_dataagent.report.read_run` reads it.
 
     Files: ``meta.json``, ``history.jsonl`` (one row a finished epoch), ``ledger.npz`` (what is
-    known of every sample), ``samples.json`` and ``samples/`` (thumbnails). Nothing is written
-    before :meth:`begin`. One process writes, rank 0.
+    known of every sample), ``samples.json`` and ``samples/`` (thumbnails), ``progress.json`` (signs
+    of life). Nothing is written before :meth:`begin`. One process writes, rank 0.
 
     Args:
         run_dir (str | Path): The folder; made if absent.
@@ -48,6 +50,7 @@ class History:
         self.path = Path(run_dir)
         self.overwrite = overwrite
         self._is_mine = False
+        self._pulse: Pulse | None = None
 
     def begin(self, meta: dict[str, Any], epoch: int, resumed: bool = False) -> None:
         """Take the folder into use, at the start of training or when it is resumed.
@@ -83,6 +86,8 @@ class History:
             write_atomically(self.path / ROWS, b"".join(_line(row) for row in rows))
             write_atomically(self.path / META, _line(meta))
             self._is_mine = True
+            self._pulse = None  # its lock is free again
+            self._pulse = Pulse(self.path, epochs_done(rows))
         except OSError as error:
             raise OSError(
                 f"The run_dir {self.path} cannot be written ({error}): use another run_dir"
@@ -99,6 +104,23 @@ class History:
             file.write(_line(row))
             file.flush()
             os.fsync(file.fileno())
+        if self._pulse is not None:
+            self._pulse.row(epochs_done([row]))
+
+    @property
+    def beat_is_due(self) -> bool:
+        """Whether to call :meth:`beat`."""
+        return self._pulse is not None and self._pulse.is_due
+
+    def beat(self, epochs: float) -> None:
+        """Give a sign of life between two rows, once so many epochs are done."""
+        if self._pulse is not None:
+            self._pulse.beat(epochs)
+
+    def end(self) -> None:
+        """Tell that training is over; evaluations may follow."""
+        if self._pulse is not None:
+            self._pulse.end()
 
     def amend(self, facts: Mapping[str, Any]) -> None:
         """Replace entries of the last row: an evaluation came after it was written.

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from composer_dataagent.report import wording
 from composer_dataagent.report.atomic import write_atomically
-from composer_dataagent.report.figures import Picture
-from composer_dataagent.report.page import render
-from composer_dataagent.report.svg import PALETTE, make_axes, style, to_svg
+from composer_dataagent.report.page import render, shown
+from composer_dataagent.report.picture import Picture
+from composer_dataagent.report.svg import GRID, INK, PALETTE, make_axes, style
 from composer_dataagent.report.table import print_cells
 
 TEMPLATE = "plan.html.j2"
@@ -34,7 +34,7 @@ _LINES = ("-", "--", "-", ":")
 SUFFIXES = (".html", ".svg")
 # What the page's styles give, for a picture without a page.
 _ALONE = (
-    "--grid:#c9d0d8;color:#1c2430;background:#ffffff;"
+    f"--grid:{GRID};color:{INK};background:#ffffff;"
     "font-family:system-ui,'Segoe UI',Roboto,sans-serif"
 )
 
@@ -90,7 +90,7 @@ def print_plan(plan: Mapping[str, Any], console: Console | None = None) -> None:
         console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
 
 
-def draw_ratios(plan: Mapping[str, Any], name: str) -> Picture:
+def draw_ratios(plan: Mapping[str, Any]) -> Picture:
     """What an epoch fetches, against the ratio."""
     shares = plan["share_by_ratio"]
     with style():
@@ -104,16 +104,16 @@ def draw_ratios(plan: Mapping[str, Any], name: str) -> Picture:
         axes.set_xlabel("ratio: share of the samples that are selected")
         axes.set_ylabel("bytes fetched, of all")
         figure.legend(loc="outside lower left", ncols=2)
-        svg = to_svg(figure, name, "Share of the bytes that an epoch fetches, against the ratio")
     return Picture(
         "One epoch",
         "Share of the data set's bytes that an epoch fetches if nothing is there. The grey line is "
         "the run's ratio.",
-        svg,
+        figure,
+        "Share of the bytes that an epoch fetches, against the ratio",
     )
 
 
-def draw_epochs(plan: Mapping[str, Any], name: str) -> Picture:
+def draw_epochs(plan: Mapping[str, Any]) -> Picture:
     """What a run has fetched by each epoch's end."""
     by_epoch = {mode: np.cumsum(plan["bytes_by_epoch"][mode]) for mode in MODE_NAMES}
     epochs = np.arange(1, plan["epochs"] + 1)
@@ -127,11 +127,11 @@ def draw_epochs(plan: Mapping[str, Any], name: str) -> Picture:
         axes.set_xlabel("epochs done")
         axes.set_ylabel("bytes fetched so far")
         figure.legend(loc="outside lower left", ncols=2)
-        svg = to_svg(figure, name, "Bytes that a run has fetched by the end of each epoch")
     return Picture(
         "The run",
         "Bytes that all nodes have fetched by the end of each epoch, with what their caches keep.",
-        svg,
+        figure,
+        "Bytes that a run has fetched by the end of each epoch",
     )
 
 
@@ -163,14 +163,14 @@ def write_plan(plan: Mapping[str, Any], path: str | Path) -> Path:
     """
     path = check_path(path)
     if path.suffix == ".svg":
-        text = _alone(draw_ratios(plan, "ratios").svg)
+        text = _alone(shown(draw_ratios(plan), "ratios")["svg"])
     else:
         text = render(
             TEMPLATE,
             title=TITLE,
             about=describe(plan),
             table=plan_cells(plan),
-            pictures=[draw_ratios(plan, "ratios"), draw_epochs(plan, "epochs")],
+            pictures=[shown(draw_ratios(plan), "ratios"), shown(draw_epochs(plan), "epochs")],
             notes=plan["notes"],
         )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from composer_dataagent.report.pulse import Standing, read_standing
 from composer_dataagent.report.thumbnails import Thumbnail
+from composer_dataagent.report.wording import number
 
 META = "meta.json"
 RECIPE = "recipe.json"  # written by `composer-dataagent train`
@@ -29,6 +33,8 @@ _PARTS = {
     "ppo": dict,
     "class_selected": dict,
     "class_total": dict,
+    "shard_selected": dict,
+    "shard_total": dict,
     "action_histogram": list,
 }
 # Columns of the ledger that count or name something.
@@ -47,6 +53,8 @@ class Run:
         ledger (dict[str, NDArray]): Columns ``[N]`` by name as of the last row; empty if absent.
         samples (dict[int, Thumbnail]): Sample id to what can be shown of it; empty if absent.
         recipe (dict[str, Any]): What the run was made from; empty if it was not made from a recipe.
+        standing (Standing | None): Whether it went on when it was read; None of a run that was not
+            read from a folder.
     """
 
     path: Path
@@ -55,6 +63,7 @@ class Run:
     ledger: dict[str, NDArray] = field(default_factory=dict)
     samples: dict[int, Thumbnail] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    standing: Standing | None = None
 
     @property
     def step(self) -> str:
@@ -91,7 +100,7 @@ def read_run(run_dir: str | Path) -> Run:
             f"There is no history in {path}: give DataAgent(run_dir=...) a folder, or run "
             "`composer-dataagent train`, and pass that run's folder here"
         )
-    return Run(
+    run = Run(
         path,
         read_meta(path),
         read_rows(path),
@@ -99,6 +108,24 @@ def read_run(run_dir: str | Path) -> Run:
         _read_samples(path),
         _read_object(path / RECIPE),
     )
+    return look_again(run)
+
+
+def look_again(run: Run) -> Run:
+    """The same run with what its folder now says of whether it goes on."""
+    of = run.meta.get("num_epochs")
+    known = of if type(of) is int else None
+    done = epochs_done(run.rows)
+    standing = read_standing(run.path, run.path / ROWS, done, known, time.time())
+    return replace(run, standing=standing)
+
+
+def epochs_done(rows: Sequence[Mapping[str, Any]]) -> float:
+    """How many epochs were done when the last of some rows was written; 0 without rows."""
+    if not rows:
+        return 0.0
+    told = number(rows[-1].get("epochs"))
+    return rows[-1]["epoch"] + 1.0 if told != told else told
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -112,24 +139,27 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     *lines, rest = file.read_bytes().split(b"\n")
-    rows = [_object(line, file, number) for number, line in enumerate(lines, 1)]
+    rows = [_object(line, file, at) for at, line in enumerate(lines, 1)]
     if rest:  # A line without its end: the writer was killed, maybe just before the newline.
         with contextlib.suppress(ValueError):
             rows.append(_object(rest, file, len(lines) + 1))
     before = -1
-    for number, row in enumerate(rows, 1):
+    for at, row in enumerate(rows, 1):
         epoch = row.get("epoch")
         if type(epoch) is not int or epoch <= before:
-            raise _damaged(file, number, f"epoch is {epoch!r:.40}, expected more than {before}")
+            raise _damaged(file, at, f"epoch is {epoch!r:.40}, expected more than {before}")
         before = epoch
         for name, kind in _PARTS.items():
             if not isinstance(row.get(name), kind | None):
-                raise _damaged(file, number, f"{name} is {row[name]!r:.40}")
+                raise _damaged(file, at, f"{name} is {row[name]!r:.40}")
     return rows
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    return _object(file.read_bytes(), file, 1) if file.exists() else {}
+    try:
+        return _object(file.read_bytes(), file, 1)
+    except FileNotFoundError:
+        return {}
 
 
 def _object(text: bytes, file: Path, line: int) -> dict[str, Any]:
@@ -165,6 +195,8 @@ def _read_ledger(path: Path) -> dict[str, NDArray]:
         if len(set(map(len, columns.values()))) > 1:
             raise ValueError("columns differ in length")
     except Exception as error:  # Foreign bytes make the reader raise anything.
+        if not file.exists():  # a run that began anew has just removed it
+            return {}
         raise ValueError(f"{file}: damaged, {error}. Remove it to read the rest") from error
     return columns
 
@@ -177,8 +209,9 @@ def _read_samples(path: Path) -> dict[int, Thumbnail]:
             continue
         # File names are made from numbers only, so that no entry can point out of the folder.
         picture = path / PICTURES / f"{int(key)}.png"
-        samples[int(key)] = {
-            "png": picture.read_bytes() if picture.is_file() else None,
-            "text": text if isinstance(text, str) else None,
-        }
+        png = None
+        # There is none, or a run that goes on has just removed it; and a folder is none.
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            png = picture.read_bytes()
+        samples[int(key)] = {"png": png, "text": text if isinstance(text, str) else None}
     return samples

@@ -54,7 +54,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     metric = main_metric(runs)
     groups = group_runs(runs)
-    rows = [_summarise_group(label, group, metric) for label, group in groups.items()]
+    rows = [summarise_group(label, group, metric) for label, group in groups.items()]
     settings = [settings_of(group[0]).items() for group in groups.values()]
     full = [
         (row["accuracy"], own)
@@ -120,7 +120,14 @@ def main_metric(runs: Iterable[Run]) -> str | None:
     return next((name for name in names if is_accuracy(name)), names[0] if names else None)
 
 
-def _summarise_group(label: str, group: Sequence[Run], metric: str | None) -> dict[str, Any]:
+def summarise_group(label: str, group: Sequence[Run], metric: str | None) -> dict[str, Any]:
+    """The row of runs that differ in their seeds only, see :func:`summarise`; no ``difference``.
+
+    Args:
+        label (str): What they are called.
+        group (Sequence[Run]): At least one.
+        metric (str | None): Which metric ``accuracy`` is to be.
+    """
     seeds = group_seeds(group)
 
     def by_seed(value: Callable[[Run], float]) -> list[float]:

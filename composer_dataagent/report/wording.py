@@ -91,6 +91,14 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
+def age(seconds: float) -> str:
+    """How long ago, in the largest unit of which it is two or more: ``12 s``, ``3 min``."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def metric(value: float | None, name: str | None) -> str:
     """The value of a metric: accuracies in percent, others with four digits."""
     if is_accuracy(name):

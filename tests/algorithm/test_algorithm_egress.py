@@ -60,6 +60,15 @@ def test_every_selector_touches_the_shards_that_its_history_says(
         shards = np.unique(np.searchsorted(bounds, ids, side="right"))
         assert row["shards_touched"] == pytest.approx(len(shards) / len(bounds))
         assert row["selected"] == len(set(ids)) == len(ids)
+        # More shards than a row has numbers: neighbours together.
+        assert len(row["shard_selected"]) <= 40 < len(bounds)
+        for group, selected in row["shard_selected"].items():
+            first, _, last = group.partition("-")
+            begin = bounds[int(first) - 1] if int(first) else 0
+            end = bounds[int(last or first)]
+            assert selected == sum(begin <= i < end for i in ids)
+            assert row["shard_total"][group] == end - begin
+        assert sum(row["shard_total"].values()) == NUM_SAMPLES
     assert [len(ids) for ids in epochs] == [NUM_SAMPLES] + [
         NUM_SAMPLES if name == "full" else HALF
     ] * 2
@@ -87,6 +96,11 @@ def test_a_round_chooses_between_the_shards_of_its_own_part(
         )
         assert all(len(set(ids)) == len(ids) for ids in epochs)
         assert len(rows) == 6 and rows[0]["shards_touched"] == 1
+        for row in rows:
+            assert sum(row["shard_selected"].values()) == row["selected"]
+            of = sum(row["shard_total"].values())
+            assert of == pytest.approx(NUM_SAMPLES / 2, abs=1)
+            assert row["ratio"] == pytest.approx(row["selected"] / of)
         touched.append(np.mean([row["shards_touched"] for row in rows[1:]]))
     assert touched[1] < touched[0] - 0.2
 
@@ -98,6 +112,7 @@ def test_map_style_data_have_no_shards(tmp_path: Path) -> None:
     plain = DataAgent(0.5, selector="entropy", run_dir=str(tmp_path))
     build_trainer(make_map_loader(), plain).fit()
     assert all(row["shards_touched"] is None for row in read_rows(tmp_path))
+    assert not any("shard_total" in row for row in read_rows(tmp_path))
 
 
 def test_one_shard_leaves_nothing_to_choose(tmp_path: Path) -> None:

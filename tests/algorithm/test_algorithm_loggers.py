@@ -35,6 +35,8 @@ NO_METRIC = {
     "action_histogram",
     "class_selected",
     "class_total",
+    "shard_selected",
+    "shard_total",
     "metrics",
 }
 # {metric: {step: value}}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from composer_dataagent.report import History, Run, choose_samples, read_run
+from composer_dataagent.report import History, Run, choose_samples, group_shards, read_run
 
 METRIC = "eval/MulticlassAccuracy"
 ACTION_BINS = 20
@@ -24,6 +24,7 @@ def write_run(
     epochs: int = 8,
     num_samples: int = 400,
     classes: int = 10,
+    shards: int = 8,
     ratio: float = 0.5,
     evaluated: bool = True,
     samples: bool = True,
@@ -38,6 +39,7 @@ def write_run(
         epochs (int): Finished epochs, the first of them on all samples.
         num_samples (int): Size of the data set.
         classes (int): Number of classes.
+        shards (int): Number of shards, of nearly equal size; 0: the data are map-style.
         ratio (float): Share of the samples in pruned epochs.
         evaluated (bool): Whether rows have metrics.
         samples (bool): Whether thumbnails are written.
@@ -81,6 +83,11 @@ def write_run(
         row = _row(rng, selector, epoch, epochs, size, seen, num_samples)
         row["class_selected"] = _counts(label[chosen], classes)
         row["class_total"] = _counts(label, classes)
+        if shards:
+            mask = np.isin(np.arange(num_samples), chosen)
+            parts = np.array_split(mask, shards)
+            row["shard_selected"] = group_shards(np.array([part.sum() for part in parts]))
+            row["shard_total"] = group_shards(np.array([len(part) for part in parts]))
         row["coverage"] = float((visits > 0).mean())
         if evaluated:
             gain = {"full": 0.0, "data_agent": 0.002}.get(selector, -0.01)
@@ -103,6 +110,7 @@ def write_run(
         history.write_samples(
             {i: {"x": _image(rng, int(label[i])), "y": int(label[i])} for i in ids}
         )
+    history.end()
     return read_run(folder / name)
 
 

@@ -24,7 +24,8 @@ from composer_dataagent.report import (
 
 SCRIPT = "<script>alert(1)</script>"
 ACCURACY = "MulticlassAccuracy against cost"
-EVERYONE = ["The two rewards", "Who gets selected", "Coverage", "Schedule"]
+SHARDS = "Which shards are read"
+EVERYONE = ["The two rewards", "Who gets selected", SHARDS, "Coverage", "Schedule"]
 AGENT = ["What the policy does", "Health of the agent (PPO)"]
 DOUBTED = ["Probably mislabelled samples", "Hardest samples"]
 SHOWN = 24 + 12 + 12 + 12
@@ -104,24 +105,21 @@ def test_accessible(comparison: ParsedPage) -> None:
 
 
 def test_every_picture_is_there_in_its_order(comparison: ParsedPage) -> None:
-    rewards, classes, coverage, schedule = EVERYONE
+    rewards, classes, shards, coverage, schedule = EVERYONE
     policy, ppo = AGENT
     assert headings(comparison) == [
         ACCURACY,
         *[*EVERYONE, *DOUBTED, "Settings"],  # all samples equally often, so none is most chosen
-        *[rewards, policy, classes, coverage, ppo, schedule, *SAMPLES, "Settings"],
+        *[rewards, policy, classes, shards, coverage, ppo, schedule, *SAMPLES, "Settings"],
         *[*EVERYONE, *SAMPLES, "Settings"],
     ]
-    assert len(comparison.all("svg")) == 1 + 4 + 6 + 4
+    assert len(comparison.all("svg")) == 1 + 5 + 7 + 5
     assert len(comparison.all("img")) == len(comparison.texts["blockquote"]) == SHOWN
 
 
 def test_the_agents_run_is_open_and_one_seed_is_shown(comparison: ParsedPage) -> None:
-    assert ["open" in attributes for attributes in comparison.all("details")] == [
-        False,
-        True,
-        False,
-    ]
+    runs = [each for each in comparison.all("details") if each["class"] == "card"]
+    assert ["open" in each for each in runs] == [False, True, False]
     assert comparison.texts["h2"] == ["full", "data_agent", "random"]
 
 
@@ -204,7 +202,8 @@ def test_without_evaluation_and_with_samples_never_seen(tmp_path: Path) -> None:
     never = int((run.ledger["visits"] == 0).sum())
     assert any(f"Never seen: {never} of 400 samples" in text for text in page.texts["p"])
     assert page.all("img") == []
-    assert len(page.texts["strong"]) == len(ids_to_show(run))  # still id, class, loss
+    captions = [text for text in page.texts["figcaption"] if "id " in text]
+    assert len(captions) == len(ids_to_show(run))  # still id, class, loss
 
 
 def test_visits_that_are_no_numbers_of_visits(tmp_path: Path) -> None:
