@@ -265,8 +265,8 @@ def _with_few_layers(component: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def _samples(algorithms: Sequence[Algorithm]) -> int:
-    """Enough for ten steps, and for one in each pruned round."""
-    steps = 10.0
+    """Enough for six steps, and for one in each pruned round."""
+    steps = 6.0
     for agent in algorithms:
         if isinstance(agent, DataAgent):
             in_parts = agent.interval is not None and agent.interval.endswith("ep")

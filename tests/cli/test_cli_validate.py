@@ -53,7 +53,7 @@ def test_all_shipped_recipes_train_in_small(invoke: Invoke, tmp_path: Path) -> N
     for path, line in zip(YAMLS, lines(result), strict=True):
         assert line.startswith(f"right  {path} (")
         ratio = (load_for_validation(path)[0].algorithms["data_agent"] or {})["ratio"]
-        assert f"trained epochs of 20 and {round(20 * ratio)} random samples" in line
+        assert f"trained epochs of 12 and {round(12 * ratio)} random samples" in line
     assert "runs/base is not here: a small model with random weights in its place" in result.output
     assert not list(tmp_path.iterdir())
 
