@@ -69,7 +69,7 @@ def test_the_wheel_works_where_nothing_of_the_repository_is(built: Path, tmp_pat
     assert __version__ in run(command, "--version", cwd=tmp_path)
     recipe = site / "composer_dataagent" / "yamls" / "digits.yaml"
     shown = run(command, "validate", recipe, "--smoke", cwd=tmp_path)
-    assert "trained epochs of 20 and 10 random samples" in shown
+    assert "trained epochs of 12 and 6 random samples" in shown
     run(command, "prepare-digits", cwd=tmp_path)
     run(command, "train", recipe, "trainer.max_duration=2ep", cwd=tmp_path)
     assert (tmp_path / "runs" / "digits" / "report.html").exists()
