@@ -20,6 +20,7 @@ from composer_dataagent.recipes.demo import RECIPE
 from composer_dataagent.recipes.digits import prepare_digits
 from composer_dataagent.recipes.synthetic import write_synthetic
 from composer_dataagent.recipes.validate import load_for_validation
+from composer_dataagent.selection.schedule import size_for
 
 YAMLS = sorted((Path(__file__).parents[2] / "yamls").glob("*.yaml"))
 Invoke = Callable[..., Any]
@@ -53,7 +54,7 @@ def test_all_shipped_recipes_train_in_small(invoke: Invoke, tmp_path: Path) -> N
     for path, line in zip(YAMLS, lines(result), strict=True):
         assert line.startswith(f"right  {path} (")
         ratio = (load_for_validation(path)[0].algorithms["data_agent"] or {})["ratio"]
-        assert f"trained epochs of 12 and {round(12 * ratio)} random samples" in line
+        assert f"trained epochs of 12 and {size_for(ratio, 12)} random samples" in line
     assert "runs/base is not here: a small model with random weights in its place" in result.output
     assert not list(tmp_path.iterdir())
 
