@@ -144,6 +144,7 @@ class ImageSegmentation(Images):
         **streaming: Any,
     ) -> None:
         super().__init__(**streaming)
+        transforms = [_filling_images(step) for step in transforms]
         self.read_as({"image": image, "mask": mask}, transforms, mean, std)
         self.reduce_labels = reduce_labels
         self.ignore = ignore
@@ -188,6 +189,13 @@ def build_transforms(transforms: Sequence[Mapping[str, Any]]) -> v2.Compose | No
         for i, step in enumerate(transforms)
     ]
     return v2.Compose(steps) if steps else None
+
+
+def _filling_images(step: Any) -> Any:
+    """A transform whose ``fill`` is a colour of images: in masks it would be a class."""
+    if not isinstance(step, Mapping) or isinstance(step.get("fill"), Mapping | None):
+        return step
+    return {**step, "fill": {tv_tensors.Image: step["fill"], "others": 0}}
 
 
 def _pixels(image: Any) -> Tensor:
