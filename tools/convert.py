@@ -162,7 +162,12 @@ def folder_command(
 @_split
 @_converts
 def torchvision_command(
-    name: str, root: Path, download: bool, splits: tuple[str, ...], **_: Any
+    name: str,
+    root: Path,
+    download: bool,
+    splits: tuple[str, ...],
+    classes: list[str] | None,
+    **_: Any,
 ) -> Images:
     """A data set of torchvision's by name: MNIST, FashionMNIST, CIFAR10, CIFAR100, ImageNet, ...
 
@@ -174,7 +179,16 @@ def torchvision_command(
       python tools/convert.py torchvision CIFAR100 --root ~/data --download --out data/cifar100
       python tools/convert.py torchvision ImageNet --root /data/imagenet --out data/imagenet
     """
-    return of_torchvision(name, root.expanduser(), splits, download)
+    images = of_torchvision(name, root.expanduser(), splits, download)
+    own = images.classes
+    if classes and own and [*map(own.index, filter(own.__contains__, classes))] != [
+        i for i, each in enumerate(classes) if each in own
+    ]:
+        raise click.UsageError(
+            f"--classes: {name} has its classes in another order ({', '.join(own[:3])}, ...), by "
+            "which they are numbered: leave --classes out, or give names in that order"
+        )
+    return images
 
 
 @main.command("huggingface")

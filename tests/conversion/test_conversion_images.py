@@ -278,6 +278,20 @@ def test_hugging_face_data_on_disk(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("hugging_face")
+def test_named_classes_of_a_table_get_the_numbers_that_are_asked_for(tmp_path: Path) -> None:
+    hugging_face_rows(40).save_to_disk(str(tmp_path / "set"))
+    (tmp_path / "classes.txt").write_text("\n".join(["background", *NAMES[::-1]]) + "\n")
+    keys = ["--image-key", "picture", "--label-key", "kind"]
+    options = ["--classes", tmp_path / "classes.txt", "--out", tmp_path / "out"]
+    converted("huggingface", tmp_path / "set", *keys, *options)
+    expected = sorted((encoded(image, "PNG"), 10 - label) for image, label in digits("train", 40))
+    assert sorted(stored(tmp_path / "out")) == expected
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    result = convert("huggingface", tmp_path / "set", *keys, *options[:2], "--out", tmp_path / "b")
+    assert result.exit_code == 1 and "'digit 0' is none of the --classes" in told(result)
+
+
+@pytest.mark.usefixtures("hugging_face")
 def test_labels_of_a_table_may_be_names(tmp_path: Path) -> None:
     rows = [
         {"image": {"bytes": encoded(i, "PNG")}, "label": NAMES[n]} for i, n in digits("train", 60)
@@ -318,6 +332,10 @@ def test_a_set_of_torchvisions(tmp_path: Path) -> None:
     converted(*given, "--split", "test", "--out", tmp_path / "one")
     assert (tmp_path / "one" / "test" / "index.json").exists()
     assert "no 'val'" in told(convert(*given, "--split", "val", "--out", tmp_path / "no"))
+    names = recipe["algorithms"]["data_agent"]["class_names"]
+    (tmp_path / "classes.txt").write_text("\n".join(names[::-1]))
+    options = ["--classes", tmp_path / "classes.txt", "--out", tmp_path / "no"]
+    assert "in another order (0 - zero" in told(convert(*given, *options))
 
 
 def test_imagenet_as_torchvision_keeps_it(tmp_path: Path) -> None:

@@ -33,15 +33,15 @@ class ImageRows:
             at once.
         image (str): Column of the image.
         label (str): Column of its class.
-        numbers (tuple[tuple[str, int], ...] | None): Numbers of classes that are names. Default:
-            they are numbers.
+        numbers (tuple[tuple[str | int, int], ...] | None): Numbers of classes that are names, or
+            numbered otherwise. Default: they are numbers.
     """
 
     paths: tuple[str, ...]
     cache: str | None
     image: str
     label: str
-    numbers: tuple[tuple[str, int], ...] | None = None
+    numbers: tuple[tuple[str | int, int], ...] | None = None
 
     def read(self, key: int) -> tuple[bytes | Image.Image, int]:
         """An image as it is kept, and its class."""
@@ -51,7 +51,7 @@ class ImageRows:
             image = image["bytes"] or Path(image["path"]).read_bytes()
         if not isinstance(image, bytes | Image.Image):
             raise ValueError(f"there is no image in {self.image!r} but a {type(image).__name__}")
-        return image, label if self.numbers is None else dict(self.numbers)[label]
+        return image, label if self.numbers is None else dict(self.numbers).get(label, -1)
 
     def name(self, key: int) -> str:
         """Data set and row."""
@@ -124,9 +124,13 @@ def of_hugging_face(
     if len(names) > 1:
         raise click.ClickException(f"the splits {[*tables]} have other classes each")
     numbers: dict[Any, int] | None = None
-    if names and known is None:
-        known = [*names.pop()]
-    elif not names:
+    if names:
+        own = names.pop()
+        if known is not None and known != [*own]:  # in an order of the user's
+            _, number = numbered(own, known, paths[0])
+            numbers = {i: number[name] for i, name in enumerate(own)}
+        known = known or [*own]
+    else:
         labels = (
             each
             for source in tables.values()
@@ -135,7 +139,7 @@ def of_hugging_face(
         known, numbers = numbered(labels, known, label)
     for split, source in tables.items():
         rows = len(_opened(source.paths, source.cache))
-        if numbers is not None and any(isinstance(each, str) for each in numbers):
+        if numbers is not None and any(each != number for each, number in numbers.items()):
             source = ImageRows(
                 source.paths, source.cache, image, label, tuple(sorted(numbers.items()))
             )
