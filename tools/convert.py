@@ -211,8 +211,9 @@ def huggingface_command(
     """A data set on disk that save_to_disk wrote, or parquet files with a column of images.
 
     Parquet files in a folder are of the split that their names begin with
-    (train-00000-of-00004.parquet); files that are named one by one are of one. Their rows are
-    unpacked beside --out while they are converted, which takes as much room again.
+    (train-00000-of-00004.parquet), or of the folder's where these are numbers (train/0000.parquet);
+    files that are named one by one are of one. Their rows are unpacked beside --out while they are
+    converted, which takes as much room again.
 
     \b
     Examples:

@@ -278,6 +278,32 @@ def test_hugging_face_data_on_disk(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("hugging_face")
+def test_numbered_parquet_files_are_of_their_folders_split(tmp_path: Path) -> None:
+    rows = hugging_face_rows(40)
+    for split, some in (("train", range(30)), ("test", range(30, 40))):
+        (tmp_path / "set" / "default" / split).mkdir(parents=True)
+        rows.select(some).to_parquet(str(tmp_path / "set" / "default" / split / "0000.parquet"))
+    keys = ["--image-key", "picture", "--label-key", "kind"]
+    result = converted("huggingface", tmp_path / "set", *keys, "--out", tmp_path / "out")
+    assert {name: each["samples"] for name, each in result["splits"].items()} == {
+        "train": 30,
+        "test": 10,
+    }
+
+
+@pytest.mark.usefixtures("hugging_face")
+def test_splits_of_a_stranger_stay_inside_of_the_folder(tmp_path: Path) -> None:
+    hugging_face_rows(5).save_to_disk(str(tmp_path / "in" / "elsewhere"))
+    (tmp_path / "in" / "set").mkdir()
+    splits = json.dumps({"splits": ["../elsewhere"]})
+    (tmp_path / "in" / "set" / "dataset_dict.json").write_text(splits)
+    keys = ["--image-key", "picture", "--label-key", "kind", "--out", tmp_path / "out"]
+    result = convert("huggingface", tmp_path / "in" / "set", *keys)
+    assert result.exit_code == 1 and "'../elsewhere' is no name of a folder" in told(result)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.usefixtures("hugging_face")
 def test_named_classes_of_a_table_get_the_numbers_that_are_asked_for(tmp_path: Path) -> None:
     hugging_face_rows(40).save_to_disk(str(tmp_path / "set"))
     (tmp_path / "classes.txt").write_text("\n".join(["background", *NAMES[::-1]]) + "\n")

@@ -17,7 +17,7 @@ import click
 import xxhash
 from PIL import Image
 
-from conversion.listing import Images, Item, Listing, numbered
+from conversion.listing import Images, Item, Listing, names_a_folder, numbered
 from conversion.parts import state_of
 
 _PARQUET = ".parquet"
@@ -100,7 +100,8 @@ def of_hugging_face(
 
     Args:
         paths (Sequence[Path]): A folder of such a data set, one of parquet files, which then begin
-            with the names of their splits (``train-00000-of-00004.parquet``), or parquet files.
+            with the names of their splits (``train-00000-of-00004.parquet``) or are in folders of
+            these names (``train/0000.parquet``), or parquet files.
         wanted (Sequence[str]): Names of splits. Default: all.
         image (str): Column of the image.
         label (str): Column of its class.
@@ -160,6 +161,9 @@ def _splits(paths: Sequence[Path], wanted: Sequence[str]) -> dict[str | None, tu
         raise click.UsageError(f"give one folder, or parquet files, not {first} and others")
     if (first / "dataset_dict.json").is_file():
         names = json.loads((first / "dataset_dict.json").read_text())["splits"]
+        for name in names:
+            if not names_a_folder(name):
+                raise click.ClickException(f"{first}: the split {name!r} is no name of a folder")
         found = {name: (str(first / name),) for name in names}
     elif (first / "state.json").is_file():
         found = {None: (str(first),)}
@@ -167,6 +171,8 @@ def _splits(paths: Sequence[Path], wanted: Sequence[str]) -> dict[str | None, tu
         files = sorted(file for file in first.rglob(f"*{_PARQUET}"))
         for file in files:
             split = re.split(r"[-.]", file.name)[0]
+            if split.isdecimal():  # train/0000.parquet, as Hugging Face keeps what it converted
+                split = None if file.parent == first else file.parent.name
             found[split] = (*found.get(split, ()), str(file))
         if not files:
             raise click.UsageError(
