@@ -518,6 +518,8 @@ def bad_folder(tmp_path: Path, case: str) -> list[object]:
         return ["folder", root, *out, "--compression", "foo"]
     if case == "keep local":
         return ["folder", root, *out, "--keep-local"]
+    if case == "remote":
+        return ["folder", root, *out, "--remote", f"{tmp_path}/out/"]
     if case == "classes":
         (tmp_path / "classes.txt").write_text("digit 0\n")
         return ["folder", root, *out, "--classes", tmp_path / "classes.txt"]
@@ -540,6 +542,7 @@ def bad_folder(tmp_path: Path, case: str) -> list[object]:
         ("columns", "--columns a a: give two different names"),
         ("compression", "--compression 'foo' is not one of"),
         ("keep local", "--keep-local is about shards that --remote gets"),
+        ("remote", "--remote is --out"),
         ("classes", "is none of the 1 --classes"),
         ("torchvision", "'CIFAR11' is no data set of torchvision's"),
         ("no shards", "There is no"),
