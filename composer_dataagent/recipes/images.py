@@ -29,7 +29,7 @@ TRANSFORMS = Registry(
     },
 )
 # Modes of PIL that models are made for as they are; palettes, CMYK and the like become RGB.
-_PLAIN_MODES = ("L", "RGB", "RGBA", "I", "I;16", "F")
+_PLAIN_MODES = ("L", "RGB", "RGBA", "I", "F")
 
 
 class Images(StreamingDataset):
@@ -200,7 +200,9 @@ def _filling_images(step: Any) -> Any:
 
 def _pixels(image: Any) -> Tensor:
     """``[C, H, W]`` uint8, of a PIL image or an array ``[H, W]`` or ``[H, W, C]``."""
-    if isinstance(image, Image.Image) and image.mode not in _PLAIN_MODES:
+    if isinstance(image, Image.Image) and image.mode.startswith("I;16"):
+        image = (np.asarray(image) >> 8).astype(np.uint8)  # brightness of 16 bits
+    elif isinstance(image, Image.Image) and image.mode not in _PLAIN_MODES:
         image = image.convert("RGB")
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)
