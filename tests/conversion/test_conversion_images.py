@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conversion import image_torchvision
 from image_files import (
     NAMES,
     convert,
@@ -358,6 +359,11 @@ def test_a_set_of_torchvisions(tmp_path: Path) -> None:
     converted(*given, "--split", "test", "--out", tmp_path / "one")
     assert (tmp_path / "one" / "test" / "index.json").exists()
     assert "no 'val'" in told(convert(*given, "--split", "val", "--out", tmp_path / "no"))
+    others = np.stack([255 - image for image, _ in rows["t10k"]])
+    idx(raw / "t10k-images-idx3-ubyte", others)  # of the same size
+    image_torchvision._opened.cache_clear()  # as in a process of its own
+    result = convert(*given, "--split", "test", "--out", tmp_path / "one")
+    assert "was begun with images=" in told(result)
     names = recipe["algorithms"]["data_agent"]["class_names"]
     (tmp_path / "classes.txt").write_text("\n".join(names[::-1]))
     options = ["--classes", tmp_path / "classes.txt", "--out", tmp_path / "no"]
