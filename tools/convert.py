@@ -181,9 +181,12 @@ def torchvision_command(
     """
     images = of_torchvision(name, root.expanduser(), splits, download)
     own = images.classes
-    if classes and own and [*map(own.index, filter(own.__contains__, classes))] != [
-        i for i, each in enumerate(classes) if each in own
-    ]:
+    if (
+        classes
+        and own
+        and [*map(own.index, filter(own.__contains__, classes))]
+        != [i for i, each in enumerate(classes) if each in own]
+    ):
         raise click.UsageError(
             f"--classes: {name} has its classes in another order ({', '.join(own[:3])}, ...), by "
             "which they are numbered: leave --classes out, or give names in that order"

@@ -91,9 +91,9 @@ def run(job: Job[Any], about: Callable[[], Mapping[str, Any]]) -> None:
     out = job.out
     if job.keep_local and job.remote is None:
         raise click.UsageError("--keep-local is about shards that --remote gets, too")
-    if job.remote is not None and is_folder(job.remote):
-        if Path(job.remote).resolve() == out.resolve():
-            raise click.UsageError(f"--remote is --out, {out}: leave it out")
+    remote = None if job.remote is None or not is_folder(job.remote) else Path(job.remote)
+    if remote is not None and remote.resolve() == out.resolve():
+        raise click.UsageError(f"--remote is --out, {out}: leave it out")
     places = {} if job.remote is None else {"remote": job.remote, "keep_local": job.keep_local}
     out.mkdir(parents=True, exist_ok=True)
     refusal = f"another conversion writes to {out}: wait for it"
