@@ -162,7 +162,12 @@ def folder_command(
 @_split
 @_converts
 def torchvision_command(
-    name: str, root: Path, download: bool, splits: tuple[str, ...], **_: Any
+    name: str,
+    root: Path,
+    download: bool,
+    splits: tuple[str, ...],
+    classes: list[str] | None,
+    **_: Any,
 ) -> Images:
     """A data set of torchvision's by name: MNIST, FashionMNIST, CIFAR10, CIFAR100, ImageNet, ...
 
@@ -174,7 +179,19 @@ def torchvision_command(
       python tools/convert.py torchvision CIFAR100 --root ~/data --download --out data/cifar100
       python tools/convert.py torchvision ImageNet --root /data/imagenet --out data/imagenet
     """
-    return of_torchvision(name, root.expanduser(), splits, download)
+    images = of_torchvision(name, root.expanduser(), splits, download)
+    own = images.classes
+    if (
+        classes
+        and own
+        and [*map(own.index, filter(own.__contains__, classes))]
+        != [i for i, each in enumerate(classes) if each in own]
+    ):
+        raise click.UsageError(
+            f"--classes: {name} has its classes in another order ({', '.join(own[:3])}, ...), by "
+            "which they are numbered: leave --classes out, or give names in that order"
+        )
+    return images
 
 
 @main.command("huggingface")
@@ -197,8 +214,9 @@ def huggingface_command(
     """A data set on disk that save_to_disk wrote, or parquet files with a column of images.
 
     Parquet files in a folder are of the split that their names begin with
-    (train-00000-of-00004.parquet); files that are named one by one are of one. Their rows are
-    unpacked beside --out while they are converted, which takes as much room again.
+    (train-00000-of-00004.parquet), or of the folder's where these are numbers (train/0000.parquet);
+    files that are named one by one are of one. Their rows are unpacked beside --out while they are
+    converted, which takes as much room again.
 
     \b
     Examples:

@@ -163,7 +163,7 @@ def read_yaml(path: str | Path, _inside: Sequence[Path] = ()) -> DictConfig:
         config = OmegaConf.load(path)
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe {str(path)!r}") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(config, DictConfig):
         raise RecipeError(f"{path} must be a mapping of {', '.join(Recipe.model_fields)}")

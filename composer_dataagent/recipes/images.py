@@ -29,7 +29,7 @@ TRANSFORMS = Registry(
     },
 )
 # Modes of PIL that models are made for as they are; palettes, CMYK and the like become RGB.
-_PLAIN_MODES = ("L", "RGB", "RGBA", "I", "I;16", "F")
+_PLAIN_MODES = ("L", "RGB", "RGBA", "I", "F")
 
 
 class Images(StreamingDataset):
@@ -144,6 +144,7 @@ class ImageSegmentation(Images):
         **streaming: Any,
     ) -> None:
         super().__init__(**streaming)
+        transforms = [_filling_images(step) for step in transforms]
         self.read_as({"image": image, "mask": mask}, transforms, mean, std)
         self.reduce_labels = reduce_labels
         self.ignore = ignore
@@ -190,9 +191,18 @@ def build_transforms(transforms: Sequence[Mapping[str, Any]]) -> v2.Compose | No
     return v2.Compose(steps) if steps else None
 
 
+def _filling_images(step: Any) -> Any:
+    """A transform whose ``fill`` is a colour of images: in masks it would be a class."""
+    if not isinstance(step, Mapping) or isinstance(step.get("fill"), Mapping | None):
+        return step
+    return {**step, "fill": {tv_tensors.Image: step["fill"], "others": 0}}
+
+
 def _pixels(image: Any) -> Tensor:
     """``[C, H, W]`` uint8, of a PIL image or an array ``[H, W]`` or ``[H, W, C]``."""
-    if isinstance(image, Image.Image) and image.mode not in _PLAIN_MODES:
+    if isinstance(image, Image.Image) and image.mode.startswith("I;16"):
+        image = (np.asarray(image) >> 8).astype(np.uint8)  # brightness of 16 bits
+    elif isinstance(image, Image.Image) and image.mode not in _PLAIN_MODES:
         image = image.convert("RGB")
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)

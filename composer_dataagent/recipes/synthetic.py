@@ -98,9 +98,11 @@ def _images(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, s
 
     def draw(rng: np.random.Generator) -> dict[str, Any]:
         pixels = rng.integers(0, 256, shape, np.uint8)
-        return {image: Image.fromarray(pixels), label: int(rng.integers(classes))}
+        kept = Image.fromarray(pixels) if is_image else pixels
+        return {image: kept, label: int(rng.integers(classes))}
 
-    return {image: "png", label: "int"}, draw
+    is_image = len(shape) == 2 or shape[2] in (3, 4)
+    return {image: "png" if is_image else "ndarray:uint8", label: "int"}, draw
 
 
 def _masked_images(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Draw]:

@@ -77,18 +77,17 @@ def segmentation(name: str) -> Callable[..., ComposerClassifier]:
         name (str): Torchvision's own.
 
     Returns:
-        Callable[..., ComposerClassifier]: Of the number of classes, of ``backbone_file`` (weights
-        of the backbone: what ``torch.save`` made of a classifier's ``state_dict()``, as torchvision
-        offers for download; its last layer is left out. Default: random weights), and of what
-        torchvision takes. The model takes images ``[B, 3, H, W]`` to logits ``[B, C, H, W]``.
+        Callable[..., ComposerClassifier]: Of the number of classes and of ``backbone_file``
+        (weights of the backbone: what ``torch.save`` made of a classifier's ``state_dict()``, as
+        torchvision offers for download; its last layer is left out. Default: random weights). The
+        model takes images ``[B, 3, H, W]`` to logits ``[B, C, H, W]``.
     """
 
-    def build(
-        num_classes: int, backbone_file: str | None = None, **arguments: Any
-    ) -> ComposerClassifier:
+    # No other arguments: torchvision takes any here, and leaves them unread.
+    def build(num_classes: int, backbone_file: str | None = None) -> ComposerClassifier:
         # Else torchvision downloads a backbone.
         network: Any = torchvision.models.get_model(
-            name, num_classes=num_classes, weights_backbone=None, **arguments
+            name, num_classes=num_classes, weights_backbone=None
         )
         if backbone_file is not None:
             _load_backbone(network.backbone, backbone_file)

@@ -123,6 +123,13 @@ def test_a_trial_does_what_a_cpu_can(invoke: Invoke, override: str) -> None:
     assert result.exit_code == 0, result.output
 
 
+def test_a_trial_of_as_many_channels_as_no_png_has(invoke: Invoke) -> None:
+    model = "model={name: cifar_resnet18, num_classes: 10, in_channels: 5}"
+    elsewhere = ["train_loader.dataset.local=x", "eval_loader.dataset.local=x"]
+    result = invoke(RECIPE, model, *elsewhere, "--smoke")
+    assert result.exit_code == 0, result.output
+
+
 def test_a_trial_leaves_the_users_files_alone(invoke: Invoke, tmp_path: Path) -> None:
     mine = tmp_path / "exported.pt"
     mine.write_text("precious")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conversion import image_torchvision
 from image_files import (
     NAMES,
     convert,
@@ -278,6 +279,46 @@ def test_hugging_face_data_on_disk(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("hugging_face")
+def test_numbered_parquet_files_are_of_their_folders_split(tmp_path: Path) -> None:
+    rows = hugging_face_rows(40)
+    for split, some in (("train", range(30)), ("test", range(30, 40))):
+        (tmp_path / "set" / "default" / split).mkdir(parents=True)
+        rows.select(some).to_parquet(str(tmp_path / "set" / "default" / split / "0000.parquet"))
+    keys = ["--image-key", "picture", "--label-key", "kind"]
+    result = converted("huggingface", tmp_path / "set", *keys, "--out", tmp_path / "out")
+    assert {name: each["samples"] for name, each in result["splits"].items()} == {
+        "train": 30,
+        "test": 10,
+    }
+
+
+@pytest.mark.usefixtures("hugging_face")
+def test_splits_of_a_stranger_stay_inside_of_the_folder(tmp_path: Path) -> None:
+    hugging_face_rows(5).save_to_disk(str(tmp_path / "in" / "elsewhere"))
+    (tmp_path / "in" / "set").mkdir()
+    splits = json.dumps({"splits": ["../elsewhere"]})
+    (tmp_path / "in" / "set" / "dataset_dict.json").write_text(splits)
+    keys = ["--image-key", "picture", "--label-key", "kind", "--out", tmp_path / "out"]
+    result = convert("huggingface", tmp_path / "in" / "set", *keys)
+    assert result.exit_code == 1 and "'../elsewhere' is no name of a folder" in told(result)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.usefixtures("hugging_face")
+def test_named_classes_of_a_table_get_the_numbers_that_are_asked_for(tmp_path: Path) -> None:
+    hugging_face_rows(40).save_to_disk(str(tmp_path / "set"))
+    (tmp_path / "classes.txt").write_text("\n".join(["background", *NAMES[::-1]]) + "\n")
+    keys = ["--image-key", "picture", "--label-key", "kind"]
+    options = ["--classes", tmp_path / "classes.txt", "--out", tmp_path / "out"]
+    converted("huggingface", tmp_path / "set", *keys, *options)
+    expected = sorted((encoded(image, "PNG"), 10 - label) for image, label in digits("train", 40))
+    assert sorted(stored(tmp_path / "out")) == expected
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    result = convert("huggingface", tmp_path / "set", *keys, *options[:2], "--out", tmp_path / "b")
+    assert result.exit_code == 1 and "'digit 0' is none of the --classes" in told(result)
+
+
+@pytest.mark.usefixtures("hugging_face")
 def test_labels_of_a_table_may_be_names(tmp_path: Path) -> None:
     rows = [
         {"image": {"bytes": encoded(i, "PNG")}, "label": NAMES[n]} for i, n in digits("train", 60)
@@ -318,6 +359,15 @@ def test_a_set_of_torchvisions(tmp_path: Path) -> None:
     converted(*given, "--split", "test", "--out", tmp_path / "one")
     assert (tmp_path / "one" / "test" / "index.json").exists()
     assert "no 'val'" in told(convert(*given, "--split", "val", "--out", tmp_path / "no"))
+    others = np.stack([255 - image for image, _ in rows["t10k"]])
+    idx(raw / "t10k-images-idx3-ubyte", others)  # of the same size
+    image_torchvision._opened.cache_clear()  # as in a process of its own
+    result = convert(*given, "--split", "test", "--out", tmp_path / "one")
+    assert "was begun with images=" in told(result)
+    names = recipe["algorithms"]["data_agent"]["class_names"]
+    (tmp_path / "classes.txt").write_text("\n".join(names[::-1]))
+    options = ["--classes", tmp_path / "classes.txt", "--out", tmp_path / "no"]
+    assert "in another order (0 - zero" in told(convert(*given, *options))
 
 
 def test_imagenet_as_torchvision_keeps_it(tmp_path: Path) -> None:
@@ -474,6 +524,8 @@ def bad_folder(tmp_path: Path, case: str) -> list[object]:
         return ["folder", root, *out, "--compression", "foo"]
     if case == "keep local":
         return ["folder", root, *out, "--keep-local"]
+    if case == "remote":
+        return ["folder", root, *out, "--remote", f"{tmp_path}/out/"]
     if case == "classes":
         (tmp_path / "classes.txt").write_text("digit 0\n")
         return ["folder", root, *out, "--classes", tmp_path / "classes.txt"]
@@ -496,6 +548,7 @@ def bad_folder(tmp_path: Path, case: str) -> list[object]:
         ("columns", "--columns a a: give two different names"),
         ("compression", "--compression 'foo' is not one of"),
         ("keep local", "--keep-local is about shards that --remote gets"),
+        ("remote", "--remote is --out"),
         ("classes", "is none of the 1 --classes"),
         ("torchvision", "'CIFAR11' is no data set of torchvision's"),
         ("no shards", "There is no"),

@@ -163,6 +163,8 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
         ({"mine": "extends: 3"}, "extends=3 is not accepted: name another recipe's file"),
         ({"mine": "extends: ${seed}\nseed: 3"}, r"There is no recipe .*\$\{seed\}"),
         ({"mine": "extends: a.yaml", "a": "[1"}, "a.yaml cannot be read as YAML"),
+        ({"mine": "run_name: ${seed"}, "mine.yaml cannot be read as YAML: no viable alternative"),
+        ({"mine": "callbacks: !!set {a}"}, "mine.yaml cannot be read as YAML: Value 'set'"),
         ({"mine": "extends: a.yaml", "a": "seed: 3"}, "mine.yaml: the recipe lacks run_name"),
     ],
 )

@@ -96,6 +96,14 @@ def test_images_become_normalised_tensors(
     np.testing.assert_allclose(image.numpy(), reference, atol=1e-5)
 
 
+def test_brightness_of_16_bits_is_on_the_scale_of_others(tmp_path: Path) -> None:
+    pixels = np.arange(48, dtype=np.uint16).reshape(8, 6) * 1365
+    with MDSWriter(out=str(tmp_path), columns={"image": "png", "label": "int"}) as writer:
+        writer.write({"image": Image.fromarray(pixels), "label": 0})
+    image, _ = ImageClassification(local=str(tmp_path), batch_size=1, mean=0.0, std=1.0)[0]
+    np.testing.assert_allclose(image.numpy()[0], pixels / 65535, atol=1 / 255)
+
+
 def test_transforms_by_name(digits: Path) -> None:
     flip = {"name": "random_horizontal_flip", "p": 1.0}
     local = {"local": str(digits / "eval"), "batch_size": 1}

@@ -79,6 +79,24 @@ def test_a_transform_moves_image_and_mask_alike(tmp_path: Path) -> None:
     assert outside
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"name": "pad", "padding": 2, "fill": 127},
+        {"name": "pad", "padding": 2, "fill": [1, 2, 3]},
+        {"name": "random_rotation", "degrees": [45, 45], "fill": 127},
+        {"name": "random_crop", "size": 12, "pad_if_needed": True, "fill": 127},
+    ],
+)
+def test_a_colour_that_fills_borders_is_no_class(tmp_path: Path, step: dict[str, Any]) -> None:
+    ones = Image.fromarray(np.ones_like(MASK))
+    local = write(tmp_path / "x", (Image.fromarray(PIXELS), ones))
+    image, labels = first(local, mean=0.0, std=1.0, transforms=[step])
+    assert labels.unique().tolist() == [-100, 1]
+    fill = torch.as_tensor(step["fill"]).expand(3) / 255
+    assert (image[:, labels == -100].T - fill).abs().max() < 1e-6
+
+
 def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
     local = write(tmp_path / "x", (Image.fromarray(PIXELS), Image.fromarray(MASK[:4])))
     with pytest.raises(ValueError, match=r"mask of sample 0 is \[4, 8\], and its image \[6, 8\]"):

@@ -99,3 +99,11 @@ def test_weights_and_second_heads_cannot_be_asked_for() -> None:
     for name in ("weights_backbone", "aux_loss"):
         with pytest.raises(RecipeError, match=name):
             MODELS.build("model", "fcn_resnet50", {"num_classes": 4, name: True})
+    for model in ("resnet18", "cifar_resnet18", "fcn_resnet50"):  # what weights were called before
+        with pytest.raises(RecipeError, match="argument 'pretrained' is not known"):
+            MODELS.build("model", model, {"num_classes": 1000, "pretrained": True})
+
+
+def test_a_misspelt_argument_of_a_segmentation_model_is_told() -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'backbone_file'"):
+        MODELS.build("model", "fcn_resnet50", {"num_classes": 4, "backbone_fle": "x.pth"})

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from conversion.documents import Span, is_lines, records_of
-from conversion.listing import Images, listing_of_files, numbered
+from conversion.listing import Images, listing_of_files, names_a_folder, numbered
 
 
 def in_list(
@@ -44,7 +44,7 @@ def in_list(
             if record.get(key) in (None, ""):
                 raise click.ClickException(f"{place}: there is no {key!r}; it has {sorted(record)}")
         split = str(record[split_key]) if split_key else None
-        if split is not None and (split in (".", "..") or "/" in split or "\\" in split):
+        if split is not None and not names_a_folder(split):
             raise click.ClickException(f"{place}: {split_key}={split!r} is no name of a folder")
         rows.setdefault(split, []).append((str(record[keys["image"]]), record[keys["label"]]))
     if not rows:

@@ -17,7 +17,7 @@ import click
 import xxhash
 from PIL import Image
 
-from conversion.listing import Images, Item, Listing, numbered
+from conversion.listing import Images, Item, Listing, names_a_folder, numbered
 from conversion.parts import state_of
 
 _PARQUET = ".parquet"
@@ -33,15 +33,15 @@ class ImageRows:
             at once.
         image (str): Column of the image.
         label (str): Column of its class.
-        numbers (tuple[tuple[str, int], ...] | None): Numbers of classes that are names. Default:
-            they are numbers.
+        numbers (tuple[tuple[str | int, int], ...] | None): Numbers of classes that are names, or
+            numbered otherwise. Default: they are numbers.
     """
 
     paths: tuple[str, ...]
     cache: str | None
     image: str
     label: str
-    numbers: tuple[tuple[str, int], ...] | None = None
+    numbers: tuple[tuple[str | int, int], ...] | None = None
 
     def read(self, key: int) -> tuple[bytes | Image.Image, int]:
         """An image as it is kept, and its class."""
@@ -51,7 +51,7 @@ class ImageRows:
             image = image["bytes"] or Path(image["path"]).read_bytes()
         if not isinstance(image, bytes | Image.Image):
             raise ValueError(f"there is no image in {self.image!r} but a {type(image).__name__}")
-        return image, label if self.numbers is None else dict(self.numbers)[label]
+        return image, label if self.numbers is None else dict(self.numbers).get(label, -1)
 
     def name(self, key: int) -> str:
         """Data set and row."""
@@ -100,7 +100,8 @@ def of_hugging_face(
 
     Args:
         paths (Sequence[Path]): A folder of such a data set, one of parquet files, which then begin
-            with the names of their splits (``train-00000-of-00004.parquet``), or parquet files.
+            with the names of their splits (``train-00000-of-00004.parquet``) or are in folders of
+            these names (``train/0000.parquet``), or parquet files.
         wanted (Sequence[str]): Names of splits. Default: all.
         image (str): Column of the image.
         label (str): Column of its class.
@@ -124,9 +125,13 @@ def of_hugging_face(
     if len(names) > 1:
         raise click.ClickException(f"the splits {[*tables]} have other classes each")
     numbers: dict[Any, int] | None = None
-    if names and known is None:
-        known = [*names.pop()]
-    elif not names:
+    if names:
+        own = names.pop()
+        if known is not None and known != [*own]:  # in an order of the user's
+            _, number = numbered(own, known, paths[0])
+            numbers = {i: number[name] for i, name in enumerate(own)}
+        known = known or [*own]
+    else:
         labels = (
             each
             for source in tables.values()
@@ -135,7 +140,7 @@ def of_hugging_face(
         known, numbers = numbered(labels, known, label)
     for split, source in tables.items():
         rows = len(_opened(source.paths, source.cache))
-        if numbers is not None and any(isinstance(each, str) for each in numbers):
+        if numbers is not None and any(each != number for each, number in numbers.items()):
             source = ImageRows(
                 source.paths, source.cache, image, label, tuple(sorted(numbers.items()))
             )
@@ -156,6 +161,9 @@ def _splits(paths: Sequence[Path], wanted: Sequence[str]) -> dict[str | None, tu
         raise click.UsageError(f"give one folder, or parquet files, not {first} and others")
     if (first / "dataset_dict.json").is_file():
         names = json.loads((first / "dataset_dict.json").read_text())["splits"]
+        for name in names:
+            if not names_a_folder(name):
+                raise click.ClickException(f"{first}: the split {name!r} is no name of a folder")
         found = {name: (str(first / name),) for name in names}
     elif (first / "state.json").is_file():
         found = {None: (str(first),)}
@@ -163,6 +171,8 @@ def _splits(paths: Sequence[Path], wanted: Sequence[str]) -> dict[str | None, tu
         files = sorted(file for file in first.rglob(f"*{_PARQUET}"))
         for file in files:
             split = re.split(r"[-.]", file.name)[0]
+            if split.isdecimal():  # train/0000.parquet, as Hugging Face keeps what it converted
+                split = None if file.parent == first else file.parent.name
             found[split] = (*found.get(split, ()), str(file))
         if not files:
             raise click.UsageError(

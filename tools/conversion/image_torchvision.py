@@ -147,18 +147,21 @@ def _listing(source: TorchvisionSet, found: Any) -> Listing:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of how torchvision makes images
-            images = [source.read(i)[0] for i in some]
+            read = [source.read(i) for i in some]
     except (TypeError, ValueError) as error:
         raise click.ClickException(
             f"{source} does not give an image and its class ({error}): it cannot be converted"
         ) from error
-    sizes = [len(each) if isinstance(each, bytes) else np.asarray(each).nbytes for each in images]
-    size = int(np.mean(sizes))
+    digest = xxhash.xxh64(f"{source} {count} {[label for _, label in read]}")
+    contents = [each if isinstance(each, bytes) else np.asarray(each).tobytes() for each, _ in read]
+    for content in contents:  # arrays of another data set may well be of the same size
+        digest.update(content)
+    size = int(np.mean([*map(len, contents)]))
     return Listing(
         source,
         [Item(i, None, size) for i in range(count)],
-        xxhash.xxh64(f"{source} {count} {sizes}").hexdigest(),
-        "jpeg" if isinstance(images[0], bytes) else "png",
+        digest.hexdigest(),
+        "jpeg" if isinstance(read[0][0], bytes) else "png",
     )
 
 

@@ -23,7 +23,7 @@ from streaming.base.format import reader_from_json
 from streaming.base.storage.upload import CloudUploader
 from tqdm import tqdm
 
-from composer_dataagent.streaming.index_file import index_bytes
+from composer_dataagent.streaming.index_file import index_bytes, is_folder
 from conversion.parts import INDEX, folder_of, merged, write_json
 from conversion.stored import faults_of_files
 from conversion.workers import in_processes
@@ -91,6 +91,9 @@ def run(job: Job[Any], about: Callable[[], Mapping[str, Any]]) -> None:
     out = job.out
     if job.keep_local and job.remote is None:
         raise click.UsageError("--keep-local is about shards that --remote gets, too")
+    remote = None if job.remote is None or not is_folder(job.remote) else Path(job.remote)
+    if remote is not None and remote.resolve() == out.resolve():
+        raise click.UsageError(f"--remote is --out, {out}: leave it out")
     places = {} if job.remote is None else {"remote": job.remote, "keep_local": job.keep_local}
     out.mkdir(parents=True, exist_ok=True)
     refusal = f"another conversion writes to {out}: wait for it"

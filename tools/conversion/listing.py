@@ -164,6 +164,11 @@ def numbered(
     return known, {name: i for i, name in enumerate(known)}
 
 
+def names_a_folder(split: str) -> bool:
+    """Whether a split can be a folder inside of another, and of that only."""
+    return split not in ("", ".", "..") and split.isprintable() and not {*"/\\"} & {*split}
+
+
 def shuffled(listing: Listing, seed: int | None) -> list[Item]:
     """The images in the order in which they are written; without a seed, as they are."""
     if seed is None:
