@@ -214,6 +214,8 @@ def _verdict(path: Path, overrides: list[str], smoke: bool) -> _Verdict:
         notes += try_out(recipe) if smoke else []
     except RecipeError as error:
         return str(error), []
+    except Exception as error:  # a fault of ours, or of a library: the others are looked at
+        return f"{type(error).__name__}: {error}", []
     return None, notes
 
 

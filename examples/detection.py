@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,9 @@ def write_scenes(folder: Path, count: int, digits: Sequence[int], seed: int) -> 
     rng = np.random.default_rng(seed)
     columns = {"image": "png", "boxes": "ndarray:float32", "labels": "ndarray:int64"}
     cell = SIDE // 2
-    with MDSWriter(out=str(folder), columns=columns, size_limit=1 << 16) as out:
+    beside = folder.with_suffix(".part")  # so that what is killed leaves nothing half
+    shutil.rmtree(beside, ignore_errors=True)
+    with MDSWriter(out=str(beside), columns=columns, size_limit=1 << 16) as out:
         for _ in range(count):
             canvas = rng.integers(0, 40, (SIDE, SIDE), np.uint8)
             boxes, labels = [], []
@@ -176,6 +179,7 @@ def write_scenes(folder: Path, count: int, digits: Sequence[int], seed: int) -> 
                     "labels": np.array(labels, np.int64),
                 }
             )
+    beside.rename(folder)
 
 
 def loader(folder: Path, batch_size: int, shuffle: bool) -> DataSpec:

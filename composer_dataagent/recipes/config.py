@@ -157,10 +157,13 @@ def read_yaml(path: str | Path, _inside: Sequence[Path] = ()) -> DictConfig:
         RecipeError: It, or one that it extends, cannot be read, is no mapping or extends itself.
     """
     path = Path(path)
-    if path.resolve() in _inside:
-        raise RecipeError(f"{path}: extends goes round in a circle")
     try:
+        whole = path.resolve()
+        if whole in _inside:
+            raise RecipeError(f"{path}: extends goes round in a circle")
         config = OmegaConf.load(path)
+    except RecipeError:
+        raise
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe {str(path)!r}") from None
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -173,7 +176,7 @@ def read_yaml(path: str | Path, _inside: Sequence[Path] = ()) -> DictConfig:
     other = own.pop("extends")
     if not isinstance(other, str) or not other:
         raise RecipeError(f"{path}: extends={other!r} is not accepted: name another recipe's file")
-    base = OmegaConf.to_container(read_yaml(path.parent / other, (*_inside, path.resolve())))
+    base = OmegaConf.to_container(read_yaml(path.parent / other, (*_inside, whole)))
     return OmegaConf.create(_extended(base, own))
 
 

@@ -29,7 +29,8 @@ TRANSFORMS = Registry(
     },
 )
 # Modes of PIL that models are made for as they are; palettes, CMYK and the like become RGB.
-_PLAIN_MODES = ("L", "RGB", "RGBA", "I", "F")
+_PLAIN_MODES = ("L", "RGB", "RGBA")
+_GREY_MODES = ("1", "LA")
 
 
 class Images(StreamingDataset):
@@ -202,7 +203,9 @@ def _pixels(image: Any) -> Tensor:
     """``[C, H, W]`` uint8, of a PIL image or an array ``[H, W]`` or ``[H, W, C]``."""
     if isinstance(image, Image.Image) and image.mode.startswith("I;16"):
         image = (np.asarray(image) >> 8).astype(np.uint8)  # brightness of 16 bits
-    elif isinstance(image, Image.Image) and image.mode not in _PLAIN_MODES:
-        image = image.convert("RGB")
+    elif isinstance(image, Image.Image) and not image.mode.startswith(("I", "F", *_PLAIN_MODES)):
+        image = image.convert("L" if image.mode in _GREY_MODES else "RGB")
     pixels = torch.from_numpy(np.array(image))
+    if pixels.dtype != torch.uint8:
+        raise ValueError(f"An image's pixels are {pixels.dtype}, and not of 8 bits, from 0 to 255")
     return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)

@@ -175,8 +175,8 @@ def try_out(recipe: Recipe) -> list[str]:
         RecipeError: It is refused, see :func:`train`, or ends with an error.
     """
     with tempfile.TemporaryDirectory(prefix="composer_dataagent_") as folder:
-        small, notes = _small(recipe, Path(folder))
         try:
+            small, notes = _small(recipe, Path(folder))
             history = train(small, [_StopAfter(_EPOCHS)])
         except RecipeError:
             raise

@@ -53,7 +53,9 @@ def hugging_face() -> None:
 # ---------------------------------------------------------------------- folders
 
 
-@pytest.mark.parametrize("name", ["${run_name}", "yes", "3", "caf\u00e9: ${oc.env:HOME}", "#1 'a'"])
+@pytest.mark.parametrize(
+    "name", ["${run_name}", "???", "yes", "3", "caf\u00e9: ${oc.env:HOME}", "#1 'a'"]
+)
 def test_classes_of_any_name_reach_the_recipe(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "in" / name
     folder.mkdir(parents=True)
@@ -61,7 +63,7 @@ def test_classes_of_any_name_reach_the_recipe(tmp_path: Path, name: str) -> None
     converted("folder", tmp_path / "in", "--out", tmp_path / "${out}")
     recipe = load_recipe(tmp_path / "${out}" / "recipe.yaml")
     agent = recipe.algorithms["data_agent"]
-    assert agent is not None and agent["class_names"] == [name]
+    assert agent is not None and [each.strip() for each in agent["class_names"]] == [name]
     assert isinstance(recipe.train_loader.dataset, dict)
     assert recipe.train_loader.dataset["local"] == str(tmp_path / "${out}")
 
@@ -150,21 +152,25 @@ def test_what_no_recipe_could_read_is_encoded_anew(tmp_path: Path) -> None:
     (folder / "bitmap.bmp").write_bytes(image_bytes("RGB", (12, 9), "BMP"))
     deep = np.arange(108, dtype=np.uint16).reshape(9, 12) * 600
     Image.fromarray(deep).save(folder / "deep.png")
+    dark = np.arange(108, dtype=np.uint16).reshape(9, 12)  # of 16 bits, and so nearly black
+    Image.fromarray(dark).save(folder / "dark.png")
     kept = image_bytes("L", (12, 9), "JPEG")
     (folder / "grey.jpg").write_bytes(kept)
     result = converted("folder", tmp_path / "in", "--out", tmp_path / "out", "--no-shuffle")
-    assert result["splits"][""]["encoded_anew"] == 5
+    assert result["splits"][""]["encoded_anew"] == 6
     found = [Image.open(io.BytesIO(data)) for data, _ in stored(tmp_path / "out")]
     by_name = dict(zip(sorted(path.name for path in folder.iterdir()), found, strict=True))
     assert {name: (image.mode, image.format) for name, image in by_name.items()} == {
         "bitmap.bmp": ("RGB", "PNG"),
         "bits.png": ("L", "PNG"),
+        "dark.png": ("L", "PNG"),
         "deep.png": ("L", "PNG"),
         "grey.jpg": ("L", "JPEG"),
         "inks.jpg": ("RGB", "JPEG"),
         "palette.png": ("RGB", "PNG"),
     }
     assert (np.asarray(by_name["deep.png"]) == deep >> 8).all()
+    assert not np.asarray(by_name["dark.png"]).any()
     with Image.open(folder / "palette.png") as before:
         assert (np.asarray(by_name["palette.png"]) == np.asarray(before.convert("RGB"))).all()
     assert kept in [data for data, _ in stored(tmp_path / "out")]
@@ -172,7 +178,16 @@ def test_what_no_recipe_could_read_is_encoded_anew(tmp_path: Path) -> None:
     arguments = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["train_loader"]
     arguments["dataset"].pop("name")
     dataset = DATASETS.build("d", "image_classification", arguments["dataset"], batch_size=1)
-    assert {tuple(dataset[i][0].shape) for i in range(6)} == {(3, 9, 12)}
+    assert {tuple(dataset[i][0].shape) for i in range(7)} == {(3, 9, 12)}
+
+
+def test_pictures_of_phones_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "in" / "a"
+    folder.mkdir(parents=True)
+    options = {"save_all": True, "append_images": [Image.new("RGB", (12, 9))]}
+    (folder / "phone.jpg").write_bytes(image_bytes("RGB", (12, 9), "MPO", **options))
+    converted("folder", tmp_path / "in", "--out", tmp_path / "out")
+    assert [data for data, _ in stored(tmp_path / "out")] == [(folder / "phone.jpg").read_bytes()]
 
 
 def test_only_what_is_larger_is_resized(tmp_path: Path) -> None:
@@ -516,6 +531,8 @@ def bad_folder(tmp_path: Path, case: str) -> list[object]:
     if case == "something else":
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "mine.txt").write_text("mine")
+    if case == "url":
+        return ["folder", root, "--out", "s3://bucket/data"]
     if case == "inside":
         return ["folder", root, "--out", root / "out"]
     if case == "columns":
@@ -544,6 +561,7 @@ def bad_folder(tmp_path: Path, case: str) -> list[object]:
         ("splits and more", "say with --split which of its folders are splits"),
         ("no split", "--split dev: "),
         ("something else", "holds something else: give an empty or new --out"),
+        ("url", "is a folder here: give the URL as --remote"),
         ("inside", "it would be taken for a class"),
         ("columns", "--columns a a: give two different names"),
         ("compression", "--compression 'foo' is not one of"),
@@ -568,12 +586,17 @@ def test_mistakes_are_told(tmp_path: Path, case: str, message: str) -> None:
         ("file,label\na.png,0\n", "has no column 'image'"),
         ("image,label\na.png,\n", "line 2: there is no 'label'"),
         ("image,label\n", "names no images"),
+        ("image,label\na\0.png,0\n", "cannot be read"),
+        ("image,label\na.png,99999999999\n", "the class 99999999999 is one of 1"),
+        ("image,label,split\na.png,0,recipe.yaml\n", "recipe.yaml"),
+        ("image,label,split\na.png,0,train \n", "'train '"),
     ],
 )
 def test_mistakes_in_a_list_are_told(tmp_path: Path, content: str, message: str | None) -> None:
     (tmp_path / "a.png").write_bytes(encoded(digits("train", 1)[0][0], "PNG"))
     (tmp_path / "l.csv").write_text(content)
-    result = convert("list", tmp_path / "l.csv", "--out", tmp_path / "out")
+    splits = ["--split-key", "split"] if "split" in content else []
+    result = convert("list", tmp_path / "l.csv", "--out", tmp_path / "out", *splits)
     if message is None:  # names, of which one looks like a number
         assert {label for _, label in stored(tmp_path / "out")} == {0, 1}
         return

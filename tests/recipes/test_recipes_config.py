@@ -160,6 +160,7 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
         ({"mine": "extends: nowhere.yaml"}, "There is no recipe .*nowhere.yaml"),
         ({"mine": "extends: mine.yaml"}, "mine.yaml: extends goes round in a circle"),
         ({"mine": "extends: a.yaml", "a": "extends: mine.yaml"}, "goes round in a circle"),
+        ({"mine": 'extends: "a\\0b"'}, "cannot be read"),
         ({"mine": "extends: 3"}, "extends=3 is not accepted: name another recipe's file"),
         ({"mine": "extends: ${seed}\nseed: 3"}, r"There is no recipe .*\$\{seed\}"),
         ({"mine": "extends: a.yaml", "a": "[1"}, "a.yaml cannot be read as YAML"),

@@ -85,6 +85,8 @@ def _literal(value: Any) -> Any:
         return {key: _literal(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_literal(inner) for inner in value]
+    if value == "???":  # which OmegaConf takes for a value that is to come
+        return "??? "
     return value.replace("${", "\\${") if isinstance(value, str) else value
 
 

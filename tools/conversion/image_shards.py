@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -218,7 +219,8 @@ def _images(
             image, label = source.read(item.key)
             stored = stored_image(image, conversion.mode, conversion.resize, conversion.quality)
         except Exception as error:  # Pillow raises all sorts
-            fault = " ".join(f"{type(error).__name__}: {error}".split())
+            told = re.sub(r" <_io\.BytesIO object at \w+>", "", str(error))
+            fault = " ".join(f"{type(error).__name__}: {told}".split())
             if not conversion.skip_broken:
                 raise click.ClickException(
                     f"{source.name(item.key)} is no image that can be read ({fault}): mend or "

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-# What is kept as it is. Other formats become PNG, which loses nothing.
-_FORMATS = {"JPEG", "PNG", "WEBP"}
+# What is kept as it is (MPO: JPEGs of phones, and another picture behind). Others become PNG,
+# which loses nothing but what is beyond 8 bits.
+_FORMATS = {"JPEG", "MPO", "PNG", "WEBP"}
 # Grey and colour. Others become one of these: what is transparent, or in inks, fits no model.
 _MODES = {"L", "RGB"}
 _GREY = ("1", "I", "F", "LA", "La")
@@ -68,7 +69,7 @@ def stored_image(
         width, height = (max(1, round(side * factor)) for side in pixels.size)
         pixels = pixels.resize((width, height), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    if source == "JPEG":
+    if source in ("JPEG", "MPO"):
         pixels.save(buffer, "JPEG", quality=quality)
     else:
         pixels.save(buffer, "PNG")
@@ -81,7 +82,9 @@ def _plain(image: Image.Image) -> Image.Image:
         numbers = np.asarray(image)
         if numbers.dtype.kind == "f" or numbers.min() < 0 or numbers.max() > 0xFFFF:
             raise ValueError(f"its pixels are {numbers.dtype}, not brightness of 8 or 16 bits")
-        image = Image.fromarray((numbers >> 8 if numbers.max() > 0xFF else numbers).astype("uint8"))
+        # By the format, not by the image: a dark one of 16 bits is dark.
+        has_16_bits = image.mode.startswith("I;16") or numbers.max() > 0xFF
+        image = Image.fromarray((numbers >> 8 if has_16_bits else numbers).astype("uint8"))
     elif image.mode not in _MODES:
         image = image.convert("L" if image.mode in _GREY else "RGB")
     image = image.copy()

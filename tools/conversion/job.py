@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -94,6 +95,8 @@ def run(job: Job[Any], about: Callable[[], Mapping[str, Any]]) -> None:
     remote = None if job.remote is None or not is_folder(job.remote) else Path(job.remote)
     if remote is not None and remote.resolve() == out.resolve():
         raise click.UsageError(f"--remote is --out, {out}: leave it out")
+    if re.match(r"\w+:/", str(out)):  # pathlib makes one slash of two
+        raise click.UsageError(f"--out={out} is a folder here: give the URL as --remote")
     places = {} if job.remote is None else {"remote": job.remote, "keep_local": job.keep_local}
     out.mkdir(parents=True, exist_ok=True)
     refusal = f"another conversion writes to {out}: wait for it"

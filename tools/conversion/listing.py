@@ -15,6 +15,9 @@ import numpy as np
 import xxhash
 from PIL import Image
 
+# Where classes are numbers, this many for each that occurs are no longer a few that are missing.
+_SPARSE = 10
+
 
 class Item(NamedTuple):
     """An image before it is read.
@@ -112,11 +115,11 @@ def listing_of_files(root: Path, labelled: Sequence[tuple[str, int]], missing_ok
     for path, label in labelled:
         try:
             state = os.stat(root / path)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of a path with a 0 in it
             if not missing_ok:
+                why = getattr(error, "strerror", None) or error
                 raise click.ClickException(
-                    f"{root / path} cannot be read: {error.strerror}. Put it there, or give "
-                    "--skip-broken"
+                    f"{root / path} cannot be read: {why}. Put it there, or give --skip-broken"
                 ) from error
             state = None
         size, time = (0, 0) if state is None else (state.st_size, state.st_mtime_ns)
@@ -143,6 +146,11 @@ def numbered(
     Raises:
         click.ClickException: A label is none of the classes.
     """
+    labels = [*labels]
+    if odd := [label for label in labels if not isinstance(label, str | int)]:
+        raise click.ClickException(
+            f"{where}: {odd[0]!r} is no class: give names, or whole numbers from 0, for all"
+        )
     different = dict.fromkeys(labels)
     digits = {
         label: int(label)
@@ -155,6 +163,11 @@ def numbered(
         wrong = next(label for label in different if label not in classes)
         raise click.ClickException(f"{where}: the class {wrong!r} is none of the --classes")
     if classes is None and len(digits) == len(different):
+        if (most := max(digits.values(), default=0)) >= _SPARSE * max(len(different), 100):
+            raise click.ClickException(
+                f"{where}: the class {most} is one of {len(different)}: number them from 0, or "
+                "give --classes"
+            )
         return None, digits
     if wrong := [label for label in different if not isinstance(label, str)]:
         raise click.ClickException(
@@ -166,7 +179,12 @@ def numbered(
 
 def names_a_folder(split: str) -> bool:
     """Whether a split can be a folder inside of another, and of that only."""
-    return split not in ("", ".", "..") and split.isprintable() and not {*"/\\"} & {*split}
+    return (
+        split not in ("", ".", "..", "recipe.yaml")
+        and split == split.strip()
+        and split.isprintable()
+        and not {*"/\\"} & {*split}
+    )
 
 
 def shuffled(listing: Listing, seed: int | None) -> list[Item]:

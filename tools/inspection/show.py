@@ -39,7 +39,10 @@ def _of_data(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "samples", wording.count(facts["samples"])
     each = f"{_between(shards, wording.count)} samples and {_between(of_shard, wording.size)} each"
     yield "shards", f"{wording.count(facts['shards'])} ({facts['format']}), of {each}"
-    yield "columns", ", ".join(f"{name} ({kind})" for name, kind in facts["columns"].items())
+    yield (
+        "columns",
+        ", ".join(f"{wording.short(name, 60)} ({kind})" for name, kind in facts["columns"].items()),
+    )
     if others := facts["shards_with_other_columns"]:
         yield "", f"{wording.count(others)} shards have other columns than the first"
     size = wording.size(facts["bytes"])
