@@ -241,7 +241,12 @@ def by_kubernetes(cluster: Cluster, epochs: int) -> Processes:
 
 @pytest.mark.parametrize(
     "start",
-    [by_slurm, by_kubernetes, pytest.param(by_torchrun, marks=pytest.mark.grid)],
+    # Half a minute each.
+    [
+        by_slurm,
+        pytest.param(by_kubernetes, marks=pytest.mark.grid),
+        pytest.param(by_torchrun, marks=pytest.mark.grid),
+    ],
 )
 def test_two_nodes_train_one_run(
     start: Callable[[Cluster, int], Processes], cluster: Cluster
