@@ -25,7 +25,7 @@ help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(INSTALLED): pyproject.toml
-	@echo "Installing into $(VENV) (about 6 GB and 4 minutes the first time) ..."
+	@echo "Installing into $(VENV) (about 8 GB and some minutes the first time) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

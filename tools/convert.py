@@ -408,6 +408,12 @@ def _write_recipe(out: Path, recipe: str) -> None:
     is_it = path.read_text() == recipe
     click.echo(f"\n# {path}" + ("" if is_it else " was there, and is left as it is"))
     click.echo(recipe)
+    if "eval_loader:" not in recipe:
+        click.echo(
+            "# It evaluates on nothing: put the images to evaluate on into a split of their own "
+            "(train and val), or give the recipe an eval_loader\n"
+        )
+    click.echo(f"# composer-dataagent train {path}")
 
 
 def _class_names(path: Path) -> list[str]:

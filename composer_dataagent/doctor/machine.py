@@ -40,7 +40,11 @@ def _processors() -> Finding:
     except Exception:  # see the packages
         gpus = []
     if not gpus:
-        return Finding("note", f"{cores} CPU cores, no GPU", "recipes need trainer.device=cpu here")
+        return Finding(
+            "note",
+            f"{cores} CPU cores, no GPU",
+            "recipes that say trainer.device=gpu need cpu here",
+        )
     return Finding("good", f"{cores} CPU cores, {len(gpus)} GPUs ({', '.join(sorted(set(gpus)))})")
 
 

@@ -97,8 +97,9 @@ def _of_labels(run: Run, last: Mapping[str, Any]) -> Iterator[Remark]:
     if trust < least:
         yield Remark(
             "note",
-            f"The model predicts {percent(trust, 0)} of the labels only: many are wrong, or the "
-            "classes are hard to tell apart. Large losses are then no reason to choose a sample.",
+            f"The model predicts {percent(trust, 0)} of the labels only: many are wrong, the "
+            "classes are hard to tell apart, or it has trained for too few steps. Large losses are "
+            "then no reason to choose a sample.",
         )
     if flagged > 0 and samples > 0:
         share = flagged / samples

@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 import torch
 import yaml
 from conversion import image_torchvision
+from conversion.image_recipe import recipe_of
+from conversion.image_shards import ImageCounts
 from image_files import (
     NAMES,
     convert,
@@ -627,3 +630,15 @@ def test_mistakes_about_tables_are_told(tmp_path: Path, arguments: list[str], me
     hugging_face_rows(5).save_to_disk(str(tmp_path / "set"))
     result = convert("huggingface", tmp_path / "set", *arguments, "--out", tmp_path / "out")
     assert result.exit_code in (1, 2) and message in told(result)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 20, 100, 255, 256, 5000, 1_000_000])
+def test_a_recipe_has_steps_enough_of_few_samples(samples: int) -> None:
+    of_class = Counter({0: samples, 1: 1})
+    counts = ImageCounts(samples=samples, of_class=of_class, widths=[8, 8], heights=[8, 8])
+    recipe = yaml.safe_load(recipe_of(Path("x"), {None: counts}, None, None, True))
+    batch_size = recipe["train_loader"]["batch_size"]
+    epochs = int(recipe["trainer"]["max_duration"].removesuffix("ep"))
+    chosen = max(1, samples // 2)
+    assert 1 <= batch_size <= min(128, chosen)
+    assert epochs == 100 or epochs * (chosen // batch_size) >= 400

@@ -17,6 +17,11 @@ from conversion.image_shards import ImageCounts
 _EVALUATED = ("val", "valid", "validation", "eval", "test")
 # Images with a longer side are for models that see 224 pixels of it.
 _SMALL = 64
+_RATIO = 0.5
+_EPOCHS = 12
+# Fewer steps teach a model nothing; a run that has them after fewer epochs is long enough.
+_STEPS = 400
+_MOST_EPOCHS = 100
 
 
 def recipe_of(
@@ -60,9 +65,11 @@ def recipe_of(
             dataset["local"] = str(out / "cache" / (split or ""))
         if transforms := _transforms(counts, is_small, train):
             dataset["transforms"] = transforms
-        return {"dataset": dataset, "batch_size": min(128, splits[split].samples)}
+        size = batch_size if train else min(128, splits[split].samples)
+        return {"dataset": dataset, "batch_size": size}
 
-    agent: dict[str, Any] = {"ratio": 0.5}
+    batch_size, epochs = _schedule(splits[trained].samples)
+    agent: dict[str, Any] = {"ratio": _RATIO}
     if classes is not None:
         agent["class_names"] = [*classes]
     recipe = {
@@ -74,9 +81,18 @@ def recipe_of(
         "optimizer": {"name": "adamw", "lr": 0.001},
         "scheduler": {"name": "cosine_annealing_with_warmup", "t_warmup": "0.2dur"},
         "algorithms": {"data_agent": agent},
-        "trainer": {"max_duration": "12ep"},
+        "trainer": {"max_duration": f"{epochs}ep"},
     }
     return yaml.safe_dump(_literal(recipe), sort_keys=False, default_flow_style=None, width=100)
+
+
+def _schedule(samples: int) -> tuple[int, int]:
+    """Batch size, a power of two, and epochs with which so few samples, too, teach something."""
+    batch_size = 128
+    while batch_size > 1 and batch_size * 8 > samples * _RATIO:
+        batch_size //= 2
+    steps = max(1, int(samples * _RATIO) // batch_size)
+    return batch_size, min(_MOST_EPOCHS, max(_EPOCHS, -(-_STEPS // steps)))
 
 
 def _literal(value: Any) -> Any:
