@@ -347,6 +347,8 @@ def _convert(
         run(job, partial(_about, folder, len(parts), classes, conversion.columns[1]))
         written[split] = counts_of_images(folder, len(parts))
         _check_counts(folder, written[split], listing)
+        if split:
+            click.echo(f"\n{folder}")
         _tell(folder, written[split], classes)
     if images.scratch is not None:
         shutil.rmtree(images.scratch, ignore_errors=True)

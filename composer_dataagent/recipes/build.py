@@ -35,6 +35,7 @@ from composer_dataagent.algorithm import DataAgent
 from composer_dataagent.recipes.config import Components, Recipe
 from composer_dataagent.recipes.data import build_loader
 from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.lines import wants_lines
 from composer_dataagent.recipes.models import MODELS
 from composer_dataagent.recipes.nodes import signal_files_of_each_node
 from composer_dataagent.recipes.registry import (
@@ -183,6 +184,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
             ),
         ),
         "save_num_checkpoints_to_keep": 1,
+        "progress_bar": not wants_lines(recipe.trainer),
         "save_overwrite": recipe.overwrite,
         "autoresume": not recipe.overwrite,
     }

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ from composer_dataagent.recipes.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# Recipes read tokens, so that no model of theirs has a tokenizer: no need to say so of each.
+logging.getLogger("composer.models.huggingface").addFilter(
+    lambda record: "tokenizer was not provided" not in record.getMessage()
+)
 
 
 def gpt2(

@@ -21,6 +21,7 @@ from composer_dataagent.algorithm import DataAgent
 from composer_dataagent.recipes.build import build_trainer, checkpoint_folder, join_ranks
 from composer_dataagent.recipes.config import Recipe
 from composer_dataagent.recipes.errors import RecipeError
+from composer_dataagent.recipes.lines import EpochLines, wants_lines
 from composer_dataagent.recipes.registry import squeezed
 from composer_dataagent.report.atomic import write_atomically
 from composer_dataagent.report.run import FINISHED as FINISHED_FILE
@@ -106,6 +107,8 @@ def _train(recipe: Recipe, callbacks: Sequence[Callback]) -> Path | None:
         collectives.barrier()
     trainer = build_trainer(recipe)
     trainer.state.callbacks.extend(callbacks)
+    if wants_lines(recipe.trainer):
+        trainer.state.callbacks.append(EpochLines())
     try:
         timestamp, end = trainer.state.timestamp, trainer.state.max_duration
         assert end is not None, "checked by build_trainer"

@@ -76,7 +76,7 @@ def load_for_validation(path: Path, overrides: Sequence[str] = ()) -> tuple[Reci
     """
     text = OmegaConf.to_yaml(read_yaml(path))
     absent = {name for name in _VARIABLE.findall(text) if name not in os.environ}
-    os.environ.update({name: name for name in absent})
+    os.environ.update({name: f"${name}" for name in absent})
     try:
         return load_recipe(path, overrides), [f"${name} is not set" for name in sorted(absent)]
     finally:

@@ -176,8 +176,10 @@ def draw_ppo(run: Run) -> Picture | None:
             epoch_axis(panel, run)
     return Picture(
         "Health of the agent (PPO)",
-        "KL above 0.05 means that the policy moves too fast; explained variance near 1 that the "
-        "critic foresees rewards; entropy falls as the policy makes up its mind.",
+        "Whether it has learned is said at the top; this is how. KL far above 0.05 all the time "
+        "means that the policy moves too fast; explained variance near 1 that the critic foresees "
+        "rewards, below 0 that it does not, as is usual on little data; entropy falls as the "
+        "policy makes up its mind.",
         figure,
         f"PPO diagnostics by {run.step}",
     )

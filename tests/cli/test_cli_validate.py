@@ -42,7 +42,7 @@ def test_recipes_are_looked_at_without_their_data(invoke: Invoke, tmp_path: Path
     result = invoke(RECIPE.parent / "imagenet_resnet50-fast.yaml")
     assert result.exit_code == 0, result.output
     assert "$DATA is not set" in result.output and "DATA" not in os.environ
-    assert "data not looked at: DATA/train, DATA/val" in result.output
+    assert "data not looked at: $DATA/train, $DATA/val" in result.output
     assert not list(tmp_path.iterdir())  # nothing is written
 
 

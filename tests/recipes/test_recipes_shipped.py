@@ -33,7 +33,7 @@ YAMLS = Path(__file__).parents[2] / "yamls"
 @pytest.mark.parametrize("name", sorted(path.stem for path in YAMLS.glob("*.yaml")))
 def test_a_recipe_says_what_it_needs(name: str) -> None:
     comment = (YAMLS / f"{name}.yaml").read_text().split("run_name:")[0]
-    assert "# Hardware: " in comment
+    assert "# Hardware: " in comment and "Time: " in comment
     assert f"dataagent train yamls/{name}.yaml" in comment
 
 
