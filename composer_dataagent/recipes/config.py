@@ -158,12 +158,7 @@ def read_yaml(path: str | Path, _inside: Sequence[Path] = ()) -> DictConfig:
     """
     path = Path(path)
     try:
-        whole = path.resolve()
-        if whole in _inside:
-            raise RecipeError(f"{path}: extends goes round in a circle")
-        config = OmegaConf.load(path)
-    except RecipeError:
-        raise
+        whole, config = path.resolve(), OmegaConf.load(path)
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe {str(path)!r}") from None
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -172,6 +167,8 @@ def read_yaml(path: str | Path, _inside: Sequence[Path] = ()) -> DictConfig:
         raise RecipeError(f"{path} must be a mapping of {', '.join(Recipe.model_fields)}")
     if "extends" not in config:
         return config
+    if whole in _inside:
+        raise RecipeError(f"{path}: extends goes round in a circle")
     own: Any = OmegaConf.to_container(config)
     other = own.pop("extends")
     if not isinstance(other, str) or not other:
