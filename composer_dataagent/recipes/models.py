@@ -50,6 +50,5 @@ MODELS = Registry(
     },
     # Weights would be downloaded at run time; Composer's load_path starts from a checkpoint. A
     # second head's outputs would have no place among the logits.
-    # `pretrained` is what torchvision called weights before, and still takes.
-    implied=("weights", "weights_backbone", "pretrained", "aux_loss", "aux_logits"),
+    implied=("weights", "weights_backbone", "aux_loss", "aux_logits"),
 )

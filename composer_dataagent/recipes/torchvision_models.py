@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,9 +37,7 @@ def classifier(name: str) -> Callable[..., ComposerClassifier]:
     fixed = _WITHOUT_AUXILIARIES.get(name, {})
 
     def build(num_classes: int, **arguments: Any) -> ComposerClassifier:
-        network = torchvision.models.get_model(
-            name, num_classes=num_classes, **{**fixed, **arguments}
-        )
+        network = _untrained(name, num_classes, {**fixed, **arguments})
         return ComposerClassifier(network, num_classes)
 
     return build
@@ -60,7 +58,7 @@ def small_image_resnet(name: str) -> Callable[..., ComposerClassifier]:
     """
 
     def build(num_classes: int, in_channels: int = 3, **arguments: Any) -> ComposerClassifier:
-        network: Any = torchvision.models.get_model(name, num_classes=num_classes, **arguments)
+        network = _untrained(name, num_classes, arguments)
         width = network.conv1.out_channels
         network.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -102,6 +100,15 @@ def segmentation(name: str) -> Callable[..., ComposerClassifier]:
         )
 
     return build
+
+
+def _untrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -> Any:
+    if "pretrained" in arguments:  # what torchvision called weights before, and still takes
+        raise ValueError(
+            "argument 'pretrained' is not known: weights would be downloaded. trainer.load_path "
+            "starts from a checkpoint"
+        )
+    return torchvision.models.get_model(name, num_classes=num_classes, **arguments)
 
 
 class _OnlyOut(nn.Module):

@@ -79,7 +79,7 @@ def test_packages_that_are_not_there(tmp_path: Path) -> None:
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.2\n")
     result = run(str(tmp_path / "venv" / "bin" / "python"), environment={"PYTHONPATH": ""})
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "bad   torch is not installed\n      pip install 'torch>=2.6'" in result.stdout
+    assert "bad   torch is not installed\n      pip install 'torch<2.7.1,>=2.6'" in result.stdout
     assert "bad   numpy 1.2 is installed, but " in result.stdout
     assert "extra demo: no scikit-learn" in result.stdout
     assert "to be mended before training" in result.stderr

@@ -129,7 +129,7 @@ def test_refusals(name: Any, arguments: dict[str, Any], message: str) -> None:
         ("model=resnet19", r"model: model 'resnet19'.*resnet18"),
         ("model.classes=3", r"model: argument 'classes'.*num_classes"),
         ("train_loader.dataset.locl=x", r"train_loader\.dataset: argument 'locl'.*'local'"),
-        ("train_loader.dataset.name=images", r"dataset 'images'.*image_classification, sequence_c"),
+        ("train_loader.dataset.name=images", r"dataset 'images'.*image_segmentation, sequence_c"),
         ("train_loader.dataset.local=nowhere", r"local='nowhere' holds no MDS.*prepare-digits"),
         ("optimizer.name=adamm", r"optimizer 'adamm'.*'adam'"),
         ("optimizer.lr=fast", r"optimizer\.lr='fast'.*number"),
