@@ -13,8 +13,9 @@ INSTALLED := $(VENV)/.installed
 # tests has a /dev/shm and a folder for temporary files of its own.
 HALVES := test-training test-others
 # As long as all others together. To train in the process of the tests makes it a rank, and what is
-# forked from it later would wait for others: such tests belong to these folders.
-TRAINING := tests/algorithm tests/cli tests/recipes
+# forked from it later would wait for others: such tests belong to these folders. So do those that
+# ask an object store in the process of the tests: what is forked later could not.
+TRAINING := tests/algorithm tests/cli tests/recipes tests/conversion
 APART = unshare --user --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && exec "$$@"' sh
 half = mkdir -p $(TMP) && TMPDIR=$(TMP) $(APART) $(BIN)/python -m pytest
 $(HALVES): TMP = $${TMPDIR:-/tmp}/$(notdir $(CURDIR))-$@
