@@ -176,7 +176,7 @@ def draw_ppo(run: Run) -> Picture | None:
             epoch_axis(panel, run)
     return Picture(
         "Health of the agent (PPO)",
-        "Whether it has learned is said at the top; this is how. KL far above 0.05 all the time "
+        "Whether it has learned stands at the top; this is how. KL far above 0.05 all the time "
         "means that the policy moves too fast; explained variance near 1 that the critic foresees "
         "rewards, below 0 that it does not, as is usual on little data; entropy falls as the "
         "policy makes up its mind.",
