@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from mds_samples import NUM_SAMPLES, write_shards
 from object_store import Fault, ObjectStore, object_store
+from own_mounts import apart
 
 import composer_dataagent
 from composer_dataagent.cli import main
@@ -102,10 +103,7 @@ def test_a_package_that_cannot_be_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size", "level"), [("1m", "bad"), ("64m", "note"), ("1g", "good")])
 def test_little_shared_memory(size: str, level: str) -> None:
     mounted = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
-    apart = ["unshare", "--user", "--map-root-user", "--mount"]
-    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted")
-    result = run(sys.executable, *apart, "sh", "-c", mounted, "sh", environment={})
+    result = run(sys.executable, *apart(mounted), environment={})
     (line,) = (each for each in result.stdout.splitlines() if "/dev/shm: " in each)
     assert line.startswith(level)
     assert (result.returncode == 1) == (level == "bad")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from own_mounts import OWN_SHARED_MEMORY, apart
 
 from composer_dataagent.cli import main
 from composer_dataagent.recipes.demo import RECIPE
@@ -206,15 +207,12 @@ def test_many_recipes_do_not_run_out_of_open_files(tmp_path: Path) -> None:
         recipes.append(tmp_path / f"recipe{i}.yaml")
         recipes[-1].write_text(RECIPE.read_text())
     # Of a machine that has no datasets yet: each that is there costs a dataset that comes a file.
-    apart = ["unshare", "--user", "--map-root-user", "--mount"]
-    apart += ["sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
-    if subprocess.run([*apart, "true"]).returncode:
-        pytest.skip("no /dev/shm of one's own here")
+    own = apart(OWN_SHARED_MEMORY)
     few = "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512)); "
     few += "runpy.run_module('composer_dataagent', run_name='__main__')"
     data = [f"{key}_loader.dataset.local={digits / key}" for key in ("train", "eval")]
     result = subprocess.run(
-        [*apart, sys.executable, "-c", few, "validate", *map(str, recipes), *data],
+        [*own, sys.executable, "-c", few, "validate", *map(str, recipes), *data],
         cwd=tmp_path,
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,

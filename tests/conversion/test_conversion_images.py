@@ -20,13 +20,13 @@ import yaml
 from conversion import image_torchvision
 from conversion.image_recipe import recipe_of
 from conversion.image_shards import ImageCounts
+from conversion_folders import files_of
 from image_files import (
     NAMES,
     convert,
     converted,
     digits,
     encoded,
-    files_of,
     image_folder,
     stored,
     told,

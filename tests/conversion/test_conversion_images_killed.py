@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from image_files import TOOL, convert, converted, files_of, image_folder, told
+from conversion_folders import files_of, killed_after_a_part
+from image_files import TOOL, convert, converted, image_folder, told
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +27,7 @@ def test_what_was_killed_goes_on_to_the_same_bytes(
     there = ["--remote", tmp_path / "there", "--keep-local"] if remote else []
     arguments = ["folder", photos, "--shard-mb", 0.006]
     command = [sys.executable, TOOL, *map(str, [*arguments, "--out", out, *there, "--jobs", 1])]
-    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not list(out.glob("part_?????")):
-        assert killed.poll() is None
-        time.sleep(0.002)
-    killed.kill()
-    killed.wait()
-    done = {folder: folder.stat().st_mtime_ns for folder in out.glob("part_?????")}
-    assert not (out / "index.json").exists()
+    done = killed_after_a_part(subprocess.Popen(command, stderr=subprocess.DEVNULL), out)
     converted(*arguments, "--out", tmp_path / "whole")
     whole = files_of(tmp_path / "whole")
     assert 0 < len(done) < len(list((tmp_path / "whole").glob("part_?????")))

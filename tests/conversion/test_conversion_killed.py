@@ -14,7 +14,8 @@ from pathlib import Path
 import datasets
 import psutil
 import pytest
-from conversions import TOOL, convert, converted, lines_file, shards
+from conversion_folders import files_of, killed_after_a_part
+from conversions import TOOL, convert, converted, lines_file
 
 
 def texts(count: int) -> list[dict[str, str]]:
@@ -49,16 +50,10 @@ def goes_on(tmp_path: Path, path: Path, jobs_then: int) -> None:
     arguments = ["--length", "64", "--part-mb", "0.1"]
     converted(path, "--out", tmp_path / "whole", *arguments, "--jobs", 1)
     out = tmp_path / "killed"
-    killed = started(out, path, *arguments, "--jobs", 1)
-    while not list(out.glob("part_?????")):
-        assert killed.poll() is None
-        time.sleep(0.01)
-    killed.kill()
-    killed.wait()
-    done = {folder: folder.stat().st_mtime_ns for folder in out.glob("part_?????")}
-    assert 0 < len(done) < 12 and not (out / "index.json").exists()
+    done = killed_after_a_part(started(out, path, *arguments, "--jobs", 1), out)
+    assert 0 < len(done) < 12
     converted(path, "--out", out, *arguments, "--jobs", jobs_then)
-    assert shards(out) == shards(tmp_path / "whole")
+    assert files_of(out) == files_of(tmp_path / "whole")
     assert all(folder.stat().st_mtime_ns == then for folder, then in done.items())
 
 
@@ -103,11 +98,11 @@ def test_what_a_killed_one_still_writes_is_not_in_the_way(tmp_path: Path, large:
     killed.kill()
     killed.wait()
     told = converted(small, "--out", tmp_path / "out", "--pad")
-    before = shards(tmp_path / "out")
+    before = files_of(tmp_path / "out")
     for worker in workers:
         worker.resume()
     psutil.wait_procs(workers)
-    assert told["samples"] == 300 and shards(tmp_path / "out") == before
+    assert told["samples"] == 300 and files_of(tmp_path / "out") == before
     assert converted(small, "--out", tmp_path / "out", "--pad") == told
     assert not list((tmp_path / "out").glob("writing_*"))
 

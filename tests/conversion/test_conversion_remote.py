@@ -15,7 +15,8 @@ import inspect_shards
 import pytest
 import yaml
 from click.testing import CliRunner
-from image_files import convert, converted, files_of, image_folder, stored, told
+from conversion_folders import files_of
+from image_files import convert, converted, image_folder, stored, told
 from object_store import Fault, ObjectStore, object_store
 from streaming import StreamingDataset
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conversion.documents import parts_of
-from conversions import END, convert, converted, lines_file, samples, shards
+from conversion_folders import files_of
+from conversions import END, convert, converted, lines_file, samples
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from write_topics import texts
@@ -279,11 +280,11 @@ def test_another_conversion_does_not_go_into_the_same_folder(
 ) -> None:
     path = topics_file(tmp_path / "a.jsonl")
     converted(path, "--out", tmp_path / "out")
-    before = shards(tmp_path / "out")
+    before = files_of(tmp_path / "out")
     result = convert(path, "--out", tmp_path / "out", *other)
     assert result.exit_code == 1
     assert f"was begun with {message}: give another --out" in result.output.replace("\n", " ")
-    assert shards(tmp_path / "out") == before
+    assert files_of(tmp_path / "out") == before
 
 
 def test_inputs_that_changed_are_noticed(tmp_path: Path) -> None:
@@ -297,10 +298,10 @@ def test_inputs_that_changed_are_noticed(tmp_path: Path) -> None:
 def test_a_part_that_is_gone_is_made_again(tmp_path: Path) -> None:
     path = topics_file(tmp_path / "a.jsonl")
     converted(path, "--out", tmp_path / "out", "--part-mb", "0.01", "--jobs", "1")
-    before = shards(tmp_path / "out")
+    before = files_of(tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "part_00001")
     converted(path, "--out", tmp_path / "out", "--part-mb", "0.01", "--jobs", "1")
-    assert shards(tmp_path / "out") == before
+    assert files_of(tmp_path / "out") == before
 
 
 def test_damaged_settings_are_told(tmp_path: Path) -> None:

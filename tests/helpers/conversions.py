@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,12 +37,3 @@ def samples(folder: Path) -> list[dict[str, Any]]:
     """As stock streaming reads them."""
     dataset = StreamingDataset(local=str(folder), batch_size=1, shuffle=False)
     return [dataset[i] for i in range(dataset.num_samples)]
-
-
-def shards(folder: Path) -> dict[str, str]:
-    """Digests of all that a reader can see."""
-    files = [*folder.glob("index.json"), *folder.glob("part_*/*")]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }

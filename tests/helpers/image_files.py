@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -80,12 +79,3 @@ def stored(folder: Path) -> list[tuple[bytes, int]]:
         sample = dataset[i]
         found.append((sample["image"].fp.getvalue(), sample["label"]))
     return found
-
-
-def files_of(folder: Path) -> dict[str, str]:
-    """Digests of all that a reader can see."""
-    files = [*folder.glob("index.json"), *folder.glob("part_*/*")]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 import yaml
+from free_port import free_port
 
 from composer_dataagent.report import read_run
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 BINARIES = Path(sys.executable).parent
-WORKDIR = "/work"
+WORKDIR = "/app"
 
 
 def run(*command: object, cwd: Path, environment: dict[str, str] | None = None) -> str:
@@ -94,7 +94,7 @@ class Composed:
             (DOCKER / "compose.yaml").read_text()
         )["services"]
         self.folder = folder
-        self.ports = {port: _free_port() for port in ("5000", "6006")}
+        self.ports = {port: free_port() for port in ("5000", "6006")}
         (folder / "yamls").symlink_to(ROOT / "yamls")  # the Dockerfile links the wheel's
         for service in self.services.values():
             for volume in service.get("volumes", []):
@@ -177,12 +177,6 @@ class Composed:
         for port, free in self.ports.items():
             text = re.sub(rf"(?<!\d){port}(?!\d)", str(free), text)
         return text.replace("0.0.0.0", "127.0.0.1")
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def _entrypoint(target: str) -> Sequence[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from typing import Any
 
 import pytest
 import yaml
+from free_port import free_port
+from own_mounts import apart
 
 from composer_dataagent.recipes.digits import prepare_digits
 from composer_dataagent.report import read_run
@@ -35,7 +36,6 @@ NODE = """
 mount -t tmpfs tmpfs /dev/shm && mount --bind "$1" "$2" || exit 77
 mkdir -p "$2/tmp" && export TMPDIR="$2/tmp" && shift 2 && exec "$@"
 """
-APART = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", NODE, "sh"]
 SRUN = """#!/bin/sh
 while [ "${{1#--}}" != "$1" ]; do shift; done
 SLURM_NODEID=0 {nodes[0]} "$@" & first=$!
@@ -94,7 +94,7 @@ class Cluster:
 
     def node(self, rank: int) -> list[str]:
         """What a command is put behind to run on a node."""
-        return [*APART, str(self.folder / f"disk{rank}"), str(self.scratch)]
+        return [*apart(NODE), str(self.folder / f"disk{rank}"), str(self.scratch)]
 
     def overrides(self, epochs: int) -> list[str]:
         return [
@@ -138,12 +138,6 @@ def cluster(tmp_path: Path, data: Path) -> Cluster:
     return made
 
 
-def free_port() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return str(taken.getsockname()[1])
-
-
 def end(processes: Processes) -> list[str]:
     """Wait for all (if one fails, the others are not left to wait for it); what they said."""
     while any(process.poll() is None for process in processes):
@@ -162,7 +156,7 @@ def switch_off(process: subprocess.Popen[str]) -> None:
 
 
 def by_script(name: str, cluster: Cluster, epochs: int) -> Processes:
-    port = free_port()
+    port = str(free_port())
     return [
         cluster.start(
             *[*cluster.node(rank), LAUNCH / name, "yamls/digits.yaml", *cluster.overrides(epochs)],
@@ -193,7 +187,7 @@ def by_slurm(cluster: Cluster, epochs: int) -> Processes:
     job = cluster.start(
         *["bash", LAUNCH / "slurm.sbatch", "yamls/digits.yaml", *cluster.overrides(epochs)],
         PATH=f"{tools}:{BINARIES}:{os.environ['PATH']}",
-        SLURM_JOB_ID=free_port(),
+        SLURM_JOB_ID=str(free_port()),
         SLURM_JOB_NUM_NODES="2",
         SLURM_JOB_NODELIST="node[1-2]",
         SLURM_CPUS_PER_TASK="1",
@@ -227,7 +221,7 @@ def by_kubernetes(cluster: Cluster, epochs: int) -> Processes:
         command = [part.replace(f"={inside}/", f"={outside}/") for part in command]
     command[command.index("yamls/imagenet_resnet50.yaml")] = "yamls/digits.yaml"
     environment = {name: value for name, value in given.items() if value is not None}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     environment |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}
     return [
         cluster.start(
@@ -285,7 +279,12 @@ def test_a_node_that_is_alone_says_so_when_it_has_waited_as_long_as_it_was_told(
     cluster: Cluster,
 ) -> None:
     command = [LAUNCH / "nodes.sh", "yamls/digits.yaml", "trainer.dist_timeout=3"]
-    lone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NODE_RANK": "0", "GPUS": "1"}
+    lone = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "NODE_RANK": "0",
+        "GPUS": "1",
+    }
     process = cluster.start(*cluster.node(0), *command, *cluster.overrides(1), **lone)
     (said,) = end([process])
     assert process.returncode == 1
