@@ -6,6 +6,7 @@
     python tools/bench_signals.py                       logits [8, 256, 50257]: 5 GiB, minutes
     python tools/bench_signals.py --vocabulary 128256 --tokens 128
     python tools/bench_signals.py --rounds 3 --no-compiled
+    python tools/bench_signals.py --images               segmentation: logits [4, 150, 128, 128]
 
 Times are shares of the time of the model's own loss on the same logits: torch's cross entropy,
 forward and backward. Every round measures all of them once, one after the other; shares are of
@@ -39,7 +40,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from composer_dataagent.signals import TokenOptions, token_signals
+from composer_dataagent.signals import TokenOptions, dense_signals, token_signals
 
 PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16}
 Read = Callable[[Tensor, Tensor], object]
@@ -98,6 +99,40 @@ def error(read: Read, logits: Tensor, labels: Tensor) -> float:
     )
 
 
+def of_images(rounds: int) -> None:
+    """What it costs to read images with a class for each pixel, all pixels or some."""
+    random = torch.Generator().manual_seed(0)
+    shape = (4, 150, 128, 128)
+    logits = torch.empty(shape).normal_(0, 3, generator=random)
+    labels = torch.randint(shape[1], (shape[0], *shape[2:]), generator=random)
+
+    def own(logits: Tensor, labels: Tensor) -> None:
+        F.cross_entropy(logits.detach().requires_grad_(), labels).backward()
+
+    ways: dict[str, Read] = {
+        "all_pixels": dense_signals,
+        **{
+            f"pixels_{most}": partial(dense_signals, options=TokenOptions(max_tokens=most))
+            for most in (4096, 2048)
+        },
+    }
+    for read in (own, *ways.values()):
+        read(logits, labels)  # once for all that happens the first time
+    shares: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in track(range(rounds), "images", console=Console(stderr=True)):
+        whole = seconds(own, logits, labels)
+        for way, read in ways.items():
+            shares[way].append(seconds(read, logits, labels) / whole)
+    table = Table("", "time", "(least, most)")
+    for way, found in shares.items():
+        table.add_row(way, f"{statistics.median(found):.3f}", f"{min(found):.3f}, {max(found):.3f}")
+    Console().print(table)
+    figures: dict[str, object] = {
+        f"{way}_vs_ce": round(statistics.median(found), 4) for way, found in shares.items()
+    }
+    print(json.dumps(figures | {"shape": shape, "rounds": rounds}))
+
+
 @click.command(help=__doc__, context_settings={"show_default": True})
 @click.option("--batch", type=click.IntRange(1), default=8, help="Sequences.")
 @click.option("--tokens", type=click.IntRange(2), default=256, help="Of each sequence.")
@@ -105,12 +140,22 @@ def error(read: Read, logits: Tensor, labels: Tensor) -> float:
 @click.option("--rounds", type=click.IntRange(1), default=5)
 @click.option("--threads", type=click.IntRange(1), default=1, help="Of torch.")
 @click.option("--compiled/--no-compiled", default=True, help="It needs a C++ compiler.")
+@click.option("--images", is_flag=True, help="Of images with a class for each pixel.")
 def main(
-    batch: int, tokens: int, vocabulary: int, rounds: int, threads: int, compiled: bool
+    batch: int,
+    tokens: int,
+    vocabulary: int,
+    rounds: int,
+    threads: int,
+    compiled: bool,
+    images: bool,
 ) -> None:
     """Measure, show, and print one line of JSON."""
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
+    if images:
+        of_images(rounds)
+        return
     random = torch.Generator().manual_seed(0)
     logits = torch.empty(batch, tokens, vocabulary).normal_(0, 3, generator=random)
     labels = torch.randint(vocabulary, (batch, tokens), generator=random)
