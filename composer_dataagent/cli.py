@@ -205,7 +205,8 @@ def _result(coming: Future[_Verdict]) -> _Verdict:
 
 def _verdict(path: Path, overrides: list[str], smoke: bool) -> _Verdict:
     from composer_dataagent.recipes import RecipeError
-    from composer_dataagent.recipes.validate import load_for_validation, try_out, validate
+    from composer_dataagent.recipes.trial import try_out
+    from composer_dataagent.recipes.validate import load_for_validation, validate
 
     _silence_known_warnings()
     try:

@@ -22,6 +22,8 @@ from composer_dataagent.recipes.registry import squeezed
 Component = str | dict[str, Any]
 # name -> arguments; the order counts for algorithms
 Components = dict[str, dict[str, Any] | None]
+# Sections of a recipe that read data; the second may be absent.
+LOADERS = ("train_loader", "eval_loader")
 
 
 class _Section(BaseModel):

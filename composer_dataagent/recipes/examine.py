@@ -9,7 +9,7 @@ from pathlib import Path
 from streaming.base.util import bytes_to_int
 
 from composer_dataagent.doctor import Finding, check_local, check_remote
-from composer_dataagent.recipes.config import load_recipe
+from composer_dataagent.recipes.config import LOADERS, load_recipe
 from composer_dataagent.recipes.registry import split_name
 
 
@@ -27,7 +27,7 @@ def examine(path: Path) -> list[Finding]:
     """
     recipe = load_recipe(path)
     found = [check_local(Path(recipe.run_dir))]
-    for key in ("train_loader", "eval_loader"):
+    for key in LOADERS:
         config = getattr(recipe, key)
         if config is None:
             continue

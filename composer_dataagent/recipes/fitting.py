@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from composer_dataagent.recipes.errors import RecipeError
-from composer_dataagent.recipes.torchvision_models import IGNORED
+from composer_dataagent.recipes.labels import IGNORED
 
 # Labels are looked at of so many samples, from all over the data: class after class they may come.
 _LOOKED_AT = 64

@@ -16,8 +16,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from composer_dataagent.recipes.errors import need_columns
+from composer_dataagent.recipes.labels import IGNORED
 from composer_dataagent.recipes.registry import Registry, snake_case, split_name
-from composer_dataagent.recipes.torchvision_models import IGNORED
 
 # What images pass through before they are normalised: all of torchvision's v2 transforms.
 TRANSFORMS = Registry(

@@ -23,9 +23,9 @@ Draw = Callable[[np.random.Generator], dict[str, Any]]
 # Heights and widths of images that models of a fixed size may want, smallest first.
 _SIZES = (28, 32, 64, 224, 384, 518)
 # Of a trial's images, where the recipe has larger ones and the model takes any.
-SMALL = 64
+_SMALL = 64
 # Likewise of a trial's sequences, in tokens.
-SHORT = 64
+_SHORT = 64
 # Where a model does not say how many classes there are.
 _CLASSES = 2
 _VOCABULARY = 256
@@ -67,29 +67,21 @@ def with_small_samples(
         at most, and the ``size`` of transforms, of which the largest becomes 64 pixels and the
         others in proportion, if the model does not want it as it was; and what was left out.
     """
-    if arguments.get("length", 0) > SHORT:
-        return {**arguments, "length": SHORT}, f"more than {SHORT} tokens of a sequence"
-    sizes = [step["size"] for step in _steps(arguments) if isinstance(step.get("size"), int)]
-    if not sizes or max(sizes) <= SMALL:
+    if arguments.get("length", 0) > _SHORT:
+        return {**arguments, "length": _SHORT}, f"more than {_SHORT} tokens of a sequence"
+    given = arguments.get("transforms", ())
+    steps: list[dict[str, Any]] = [{"name": s} if isinstance(s, str) else dict(s) for s in given]
+    sized = [step for step in steps if isinstance(step.get("size"), int)]
+    largest = max((step["size"] for step in sized), default=0)
+    if largest <= _SMALL:
         return dict(arguments), None
-    steps = [
-        {**step, "size": max(1, step["size"] * SMALL // max(sizes))}
-        if isinstance(step.get("size"), int)
-        else step
-        for step in _steps(arguments)
-    ]
+    for step in sized:
+        step["size"] = max(1, step["size"] * _SMALL // largest)
     try:
         _size(model, _channels(model), steps)
     except RecipeError:
         return dict(arguments), None
-    return {**arguments, "transforms": steps}, f"images larger than {SMALL} pixels"
-
-
-def _steps(arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"name": step} if isinstance(step, str) else dict(step)
-        for step in arguments.get("transforms", ())
-    ]
+    return {**arguments, "transforms": steps}, f"images larger than {_SMALL} pixels"
 
 
 def _images(arguments: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, str], Draw]:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from composer_dataagent.recipes.errors import RecipeError, at_least, need_columns
 from composer_dataagent.recipes.excerpts import decoder_of
+from composer_dataagent.recipes.labels import IGNORED
 from composer_dataagent.signals.huggingface import huggingface_model
-
-IGNORED = -100  # the label of a token that is not learned
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from composer.models import ComposerClassifier
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-# The label of a pixel that is not learned: torch's own.
-IGNORED = -100
+from composer_dataagent.recipes.labels import IGNORED
+
 # These answer in training with a tuple, for auxiliary heads whose place others gave up long ago.
 _WITHOUT_AUXILIARIES: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
