@@ -10,7 +10,8 @@ together with how unsure the detector is of where it suspects objects.
 The data are real digits (scikit-learn's), several on each image, where and how large by chance.
 Takes a few minutes on one CPU core and prints, for each epoch, how many images were trained on and
 how many of the held-out digits were found. (64 % after half of the images for 16 epochs, 90 % after
-all of them, 60 to 67 % after as many as half are, its 8th and 9th epochs: it shows how, not that it pays.)
+all of them, 60 to 67 % after 8 and 9 epochs of all, which are as many images as half for 16: it
+shows how, not that it pays.)
 Needs ``pip install 'composer-dataagent[demo]'``.
 
     python examples/detection.py
