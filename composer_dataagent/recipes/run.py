@@ -24,6 +24,7 @@ from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.lines import EpochLines, wants_lines
 from composer_dataagent.recipes.registry import squeezed
 from composer_dataagent.report.atomic import write_atomically
+from composer_dataagent.report.hold import Hold, InUseError, refuse_if_held, take
 from composer_dataagent.report.run import FINISHED as FINISHED_FILE
 from composer_dataagent.report.secrets import hidden
 
@@ -90,6 +91,8 @@ def train(recipe: Recipe, callbacks: Sequence[Callback] = ()) -> Path | None:
     beginning = _Beginning(recipe)
     try:
         return _train(recipe, [beginning, *callbacks])
+    except InUseError as error:
+        raise RecipeError(str(error)) from error
     except (ValueError, TypeError, RuntimeError, OSError, LookupError) as error:
         if beginning.passed or isinstance(error, RecipeError):
             raise
@@ -100,6 +103,8 @@ def _train(recipe: Recipe, callbacks: Sequence[Callback]) -> Path | None:
     run_dir = Path(recipe.run_dir)
     was_begun = (run_dir / RECIPE_FILE).exists() and not recipe.overwrite
     join_ranks(recipe.trainer.get("device"), recipe.trainer.get("dist_timeout"))
+    refuse_if_held(run_dir)
+    collectives.barrier()  # before the first rank holds it
     if not recipe.overwrite:
         _check_same_run(run_dir, recipe)
         if collectives.rank() == 0 and _names_checkpoints_by_default(run_dir, recipe):
@@ -160,6 +165,7 @@ class _Beginning(Callback):
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
+        self._hold: Hold | None = None
         self.passed = False
 
     def batch_end(self, state: State, logger: Logger) -> None:
@@ -176,6 +182,7 @@ class _Beginning(Callback):
         if not self.passed and collectives.rank() == 0:
             run_dir = Path(self._recipe.run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
+            self._hold = take(run_dir)  # as the agent may have done; not every recipe has one
             (run_dir / FINISHED_FILE).unlink(missing_ok=True)
             text = json.dumps(_plain(self._recipe), indent=2) + "\n"
             write_atomically(run_dir / RECIPE_FILE, text.encode())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from composer_dataagent.report.atomic import write_atomically
+from composer_dataagent.report.hold import Hold, InUseError, refuse_if_held, take
 from composer_dataagent.report.pulse import Pulse
 from composer_dataagent.report.run import (
     LEDGER,
@@ -50,6 +51,7 @@ class History:
         self.path = Path(run_dir)
         self.overwrite = overwrite
         self._is_mine = False
+        self._hold: Hold | None = None
         self._pulse: Pulse | None = None
 
     def begin(self, meta: dict[str, Any], epoch: int, resumed: bool = False) -> None:
@@ -75,19 +77,23 @@ class History:
 
         Raises:
             FileExistsError: The folder holds the history of another run, or of other settings.
+            InUseError: Another process writes the folder.
             OSError: The folder cannot be made or written.
             ValueError: The history that is there is damaged.
         """
+        refuse_if_held(self.path)
         rows = self._rows_to_keep(meta, epoch, resumed)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._hold = take(self.path)
             if not rows:
                 self._remove_ledger_and_samples()
             write_atomically(self.path / ROWS, b"".join(_line(row) for row in rows))
             write_atomically(self.path / META, _line(meta))
             self._is_mine = True
-            self._pulse = None  # its lock is free again
-            self._pulse = Pulse(self.path, epochs_done(rows))
+            self._pulse = Pulse(self.path, epochs_done(rows), self._hold.is_seen)
+        except InUseError:
+            raise
         except OSError as error:
             raise OSError(
                 f"The run_dir {self.path} cannot be written ({error}): use another run_dir"

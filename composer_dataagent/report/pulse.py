@@ -5,22 +5,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import platform
 import time
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from composer_dataagent.report.atomic import write_atomically
+from composer_dataagent.report.hold import LOCK, is_held
 from composer_dataagent.report.wording import number
 
 PROGRESS = "progress.json"
-# Locked as long as the process that writes lives; it stays, empty.
-LOCK = ".running"
 BEAT_SECONDS = 10.0
 # Without the lock, which other machines may not see: several beats left out.
 SILENT_SECONDS = 120.0
@@ -31,24 +27,23 @@ STUCK_SECONDS = 600.0
 class Pulse:
     """The writer's side: tells every few seconds how far it is, and at last that it has ended.
 
-    A process that is killed cannot tell: then its lock is free, and no sign of life comes any more.
+    A process that is killed cannot tell: then it does not hold the folder any more, and no sign of
+    life comes.
 
     Args:
         folder (Path): The run folder; it is there.
         epochs (float): How many are done.
+        locked (bool): Whether others can see that this process holds it.
     """
 
-    def __init__(self, folder: Path, epochs: float) -> None:
+    def __init__(self, folder: Path, epochs: float, locked: bool) -> None:
         self._folder = folder
-        lock = _locked(folder / LOCK)
-        if lock is not None:
-            weakref.finalize(self, os.close, lock)
         self._facts: dict[str, Any] = {
             "state": "running",
             "epochs": epochs,
             "row_time": None,
             "host": platform.node(),
-            "locked": lock is not None,
+            "locked": locked,
         }
         self._write()
 
@@ -68,7 +63,7 @@ class Pulse:
         self.beat(epochs)
 
     def end(self) -> None:
-        """Tell that training is over. The lock is kept: evaluations may follow."""
+        """Tell that training is over; evaluations may follow."""
         self._facts["state"] = "ended"
         self._write()
 
@@ -124,7 +119,7 @@ def read_standing(folder: Path, rows: Path, epochs: float, of: int | None, now: 
         return Standing("ended" if is_done else "unknown", epochs, of, age, age)
     sign_age, row_age = (_age(number(facts.get(name)), now) for name in ("time", "row_time"))
     here = facts.get("locked") is True and facts.get("host") == platform.node()
-    held = _is_held(folder / LOCK) if here else None
+    held = is_held(folder / LOCK) if here else None
     told = number(facts.get("epochs"))
     if facts.get("state") == "ended":
         state, told = "ended", epochs
@@ -148,32 +143,3 @@ def _progress(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _locked(file: Path) -> int | None:
-    """The descriptor of a file that is locked until it is closed, or the process ends.
-
-    None where there are no locks, or somebody has this one.
-    """
-    try:
-        opened = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(opened)
-        return None
-    return opened
-
-
-def _is_held(file: Path) -> bool | None:
-    """Whether a process has the lock; None where that cannot be known."""
-    try:
-        with open(file, "rb") as opened:
-            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    return False

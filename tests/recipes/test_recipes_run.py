@@ -7,17 +7,22 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from composer.algorithms import EMA, LabelSmoothing
+from composer.core import Callback, State
+from composer.loggers import Logger
 
 from composer_dataagent import DataAgent
 from composer_dataagent.recipes import Recipe, RecipeError, build_trainer, is_finished
 from composer_dataagent.recipes import train as train_recipe
 from composer_dataagent.recipes.run import FINISHED_FILE, RECIPE_FILE
 from composer_dataagent.report import read_run
+from composer_dataagent.report.hold import LOCK, is_held
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -561,3 +566,47 @@ def test_the_history_may_be_elsewhere(recipe: MakeRecipe, tmp_path: Path) -> Non
     (row,) = read_run(elsewhere).rows
     assert row.get("metrics", {}) == {}
     assert not (Path(made.run_dir) / "history.jsonl").exists()
+
+
+WRITER = """
+import sys, time
+from composer_dataagent.report import History
+
+history = History(sys.argv[1])
+history.begin({"run_name": "theirs"}, epoch=0)
+print("holds it", flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("overwrite", ["false", "true"])
+def test_a_folder_that_another_process_trains_into(recipe: MakeRecipe, overwrite: str) -> None:
+    made = recipe("trainer.max_duration=1ep", f"overwrite={overwrite}")
+    run_dir = Path(made.run_dir)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(run_dir)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "holds it\n"
+    before = {path: path.read_bytes() for path in run_dir.rglob("*")}
+    try:
+        with pytest.raises(RecipeError, match="is in use by another process"):
+            train(made)
+        assert {path: path.read_bytes() for path in run_dir.rglob("*")} == before
+    finally:
+        process.kill()
+        process.communicate()
+    train(made)
+    assert len(read_run(run_dir).rows) == 1
+
+
+def test_a_baseline_without_an_agent_holds_its_folder(recipe: MakeRecipe) -> None:
+    made = recipe("trainer.max_duration=1ep")
+    made = made.model_copy(update={"algorithms": {}})
+    seen: list[bool | None] = []
+
+    class Look(Callback):
+        def epoch_end(self, state: State, logger: Logger) -> None:
+            seen.append(is_held(Path(made.run_dir) / LOCK))
+
+    assert train_recipe(made, [Look()]) is None
+    assert seen == [True]

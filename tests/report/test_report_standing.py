@@ -19,7 +19,8 @@ from parsed_page import ParsedPage
 from report_rows import make_run, write_rows
 
 from composer_dataagent.report import History, Run, read_run, write_page
-from composer_dataagent.report.pulse import LOCK, PROGRESS, STUCK_SECONDS
+from composer_dataagent.report.hold import LOCK
+from composer_dataagent.report.pulse import PROGRESS, STUCK_SECONDS
 from composer_dataagent.report.run import look_again
 from composer_dataagent.report.standing import is_over, states_of
 
