@@ -150,7 +150,7 @@ def read_yaml(path: str | Path, _inside: Sequence[Path] = ()) -> DictConfig:
 
     With ``extends: OTHER.yaml``, of the same folder if no other is said, that file's values stand
     where this one gives none. Mappings are merged, key by key; but one that has another ``name``
-    replaces the other's whole.
+    replaces the other's whole. An empty ``~key`` leaves out what the other has.
 
     Args:
         path (str | Path): The file.
@@ -176,7 +176,10 @@ def read_yaml(path: str | Path, _inside: Sequence[Path] = ()) -> DictConfig:
     if not isinstance(other, str) or not other:
         raise RecipeError(f"{path}: extends={other!r} is not accepted: name another recipe's file")
     base = OmegaConf.to_container(read_yaml(path.parent / other, (*_inside, whole)))
-    return OmegaConf.create(_extended(base, own))
+    try:
+        return OmegaConf.create(_extended(base, own))
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
 
 
 def _extended(base: Any, own: Any) -> Any:
@@ -184,7 +187,15 @@ def _extended(base: Any, own: Any) -> Any:
         return own
     if "name" in own and own["name"] != base.get("name"):
         return own
-    return base | {key: _extended(base.get(key), value) for key, value in own.items()}
+    left_out = [key for key in own if str(key).startswith("~")]
+    for key in left_out:
+        if own[key] is not None or key[1:] not in base:
+            raise RecipeError(
+                f"{key} leaves out a key of the recipe that this one extends: one of "
+                f"{', '.join(map(str, base))}, and nothing follows the colon"
+            )
+    kept = {key: value for key, value in base.items() if f"~{key}" not in left_out}
+    return kept | {key: _extended(kept.get(key), own[key]) for key in own if key not in left_out}
 
 
 def _apply(config: DictConfig, override: str) -> DictConfig:

@@ -154,6 +154,21 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
     assert recipe.trainer == base.trainer
 
 
+def test_a_recipe_leaves_out_what_the_other_has(tmp_path: Path) -> None:
+    mine = extending(
+        tmp_path,
+        base=RECIPE.read_text(),
+        middle="extends: base.yaml\nalgorithms: {ema: {half_life: 9ba}, label_smoothing: }\n",
+        mine="extends: middle.yaml\n~eval_loader:\n"
+        "algorithms: {~label_smoothing: , ~data_agent: }\n",
+    )
+    recipe = load_recipe(mine)
+    assert recipe.eval_loader is None and recipe.algorithms == {"ema": {"half_life": "9ba"}}
+    # Left out, and given anew: nothing of the other's arguments is kept.
+    mine.write_text("extends: middle.yaml\nalgorithms: {~ema: , ema: {smoothing: 0.9}}\n")
+    assert load_recipe(mine).algorithms["ema"] == {"smoothing": 0.9}
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -167,6 +182,8 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
         ({"mine": "run_name: ${seed"}, "mine.yaml cannot be read as YAML: no viable alternative"),
         ({"mine": "callbacks: !!set {a}"}, "mine.yaml cannot be read as YAML: Value 'set'"),
         ({"mine": "extends: a.yaml", "a": "seed: 3"}, "mine.yaml: the recipe lacks run_name"),
+        ({"mine": "extends: a.yaml\n~sed:", "a": "seed: 3"}, "mine.yaml: ~sed leaves .* of seed, "),
+        ({"mine": "extends: a.yaml\n~seed: 4", "a": "seed: 3"}, "nothing follows the colon"),
     ],
 )
 def test_what_cannot_be_extended_is_named(
