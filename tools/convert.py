@@ -3,7 +3,7 @@
 """Turn images with a class each into MDS shards, for image_classification in recipes.
 
     \b
-    python tools/convert.py folder photos --out data/photos
+    python tools/convert.py folder photos --hold-out 0.1 --out data/photos
     python tools/convert.py torchvision CIFAR10 --root ~/data --out data/cifar10
     python tools/convert.py huggingface beans/ --label-key labels --out data/beans
     python tools/convert.py list labels.csv --root images/ --out data/birds/train
@@ -45,8 +45,8 @@ from conversion.image_shards import (
 )
 from conversion.image_tables import of_hugging_face
 from conversion.image_torchvision import of_torchvision
-from conversion.job import Job, run, to_remote
-from conversion.listing import Images, Listing, shuffled
+from conversion.job import SETTINGS, Job, run, to_remote
+from conversion.listing import Images, Listing, held_out, shuffled
 from conversion.verify import verify
 from streaming.base.compression import get_compressions, is_compression
 
@@ -89,6 +89,11 @@ def _converts(command: Callable[..., Images]) -> Callable[..., None]:
     @click.option(
         "--quality", default=95, type=click.IntRange(1, 100), help="Of JPEGs encoded anew."
     )
+    @click.option(
+        "--hold-out",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of the images that becomes val, to evaluate on, of a source of one split.",
+    )
     @click.option("--shuffle", default=17, type=click.IntRange(0), help="Seed of the order.")
     @click.option("--no-shuffle", is_flag=True, help="Keep the order of the source.")
     @click.option(
@@ -108,10 +113,18 @@ def _converts(command: Callable[..., Images]) -> Callable[..., None]:
     )
     @click.option("--jobs", default=2, type=click.IntRange(1), help="Parts at a time, a core each.")
     @wraps(command)
-    def converting(out: Path, classes: Path | None, skip_broken: bool, **options: Any) -> None:
+    def converting(
+        out: Path,
+        classes: Path | None,
+        skip_broken: bool,
+        hold_out: float | None,
+        **options: Any,
+    ) -> None:
         shared = {name: options.pop(name) for name in _SHARED}
         names = None if classes is None else _class_names(classes)
         images = command(classes=names, skip_broken=skip_broken, out=out, **options)
+        if hold_out is not None:
+            images = held_out(images, hold_out, shared["shuffle"])
         _convert(images, out, names, skip_broken=skip_broken, **shared)
 
     return converting
@@ -140,7 +153,7 @@ def folder_command(
 
     \b
     Examples:
-      python tools/convert.py folder photos --out data/photos
+      python tools/convert.py folder photos --hold-out 0.1 --out data/photos
       python tools/convert.py folder photos/train --out data/photos/train --resize 256
       python tools/convert.py folder imagenet --split train --split val --jobs 16 \\
           --out data/imagenet --remote s3://my-bucket/imagenet
@@ -311,6 +324,8 @@ def _convert(
     for note in images.notes:
         click.echo(note, err=True)
     classes = names or images.classes
+    if None not in images.splits and (out / SETTINGS).exists():
+        raise click.ClickException(f"{out} holds another data set: give an empty or new --out")
     remote = None if remote is None else remote.rstrip("/")
     written: dict[str | None, ImageCounts] = {}
     for split, listing in images.splits.items():
@@ -412,8 +427,8 @@ def _write_recipe(out: Path, recipe: str) -> None:
     click.echo(recipe)
     if "eval_loader:" not in recipe:
         click.echo(
-            "# It evaluates on nothing: put the images to evaluate on into a split of their own "
-            "(train and val), or give the recipe an eval_loader\n"
+            "# It evaluates on nothing: --hold-out 0.1 (and a new --out) keeps a tenth for it. Or "
+            "give the recipe an eval_loader, or have two splits, train and val\n"
         )
     click.echo(f"# composer-dataagent train {path}")
 

@@ -225,6 +225,63 @@ def test_all_in_colour_in_columns_of_other_names(tmp_path: Path) -> None:
     assert convert("verify", tmp_path / "out").exit_code == 0
 
 
+# ---------------------------------------------------------------------- held out
+
+
+def test_a_share_of_each_class_is_held_out(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "in", "train", 200)
+    converted("folder", root, "--out", tmp_path / "out", "--hold-out", 0.2)
+    train, val = stored(tmp_path / "out" / "train"), stored(tmp_path / "out" / "val")
+    assert len(val) == 40 and sorted(train + val) == contents(root, NUMBERS)
+    held, whole = (Counter(label for _, label in images) for images in (val, train + val))
+    assert all(abs(held[label] - 0.2 * whole[label]) < 1 for label in range(10))
+    recipe = load_recipe(tmp_path / "out" / "recipe.yaml")
+    assert recipe.eval_loader is not None and isinstance(recipe.eval_loader.dataset, dict)
+    assert recipe.eval_loader.dataset["local"] == str(tmp_path / "out" / "val")
+    # Again the same, and by another seed others.
+    for name, seed in (("again", 17), ("other", 18)):
+        options = ["--hold-out", 0.2, "--shuffle", seed]
+        converted("folder", root, "--out", tmp_path / name, *options)
+        assert (sorted(stored(tmp_path / name / "val")) == sorted(val)) == (name == "again")
+
+
+@pytest.mark.usefixtures("hugging_face")
+def test_a_source_that_tells_classes_with_its_images_is_held_out(tmp_path: Path) -> None:
+    hugging_face_rows(40).save_to_disk(str(tmp_path / "set"))
+    options = ["--image-key", "picture", "--label-key", "kind", "--hold-out", 0.25]
+    result = converted("huggingface", tmp_path / "set", *options, "--out", tmp_path / "out")
+    assert {name: split["samples"] for name, split in result["splits"].items()} == {
+        "train": 30,
+        "val": 10,
+    }
+    both = stored(tmp_path / "out" / "train") + stored(tmp_path / "out" / "val")
+    expected = sorted((encoded(image, "PNG"), label) for image, label in digits("train", 40))
+    assert sorted(both) == expected
+
+
+def test_what_cannot_be_held_out_is_refused(tmp_path: Path) -> None:
+    image_folder(tmp_path / "in" / "train", "train", 20)
+    image_folder(tmp_path / "in" / "val", "eval", 20)
+    out = tmp_path / "out"
+    for options, message in (
+        (["--hold-out", 0.2], "makes a split val, and there is train and val: leave it out, or"),
+        (["--hold-out", 0.2, "--split", "val"], "and there is val: leave it out"),
+        (["--hold-out", 0.01, "--split", "train"], "--hold-out 0.01 of 20 images are 0"),
+        (["--hold-out", 1], "0<x<1"),
+    ):
+        result = convert("folder", tmp_path / "in", "--out", out, *options)
+        assert result.exit_code == 2 and message in result.stderr, result.stderr
+    assert not out.exists()
+    # What was converted whole is not mixed with it.
+    converted("folder", tmp_path / "in" / "train", "--out", out)
+    result = convert("folder", tmp_path / "in" / "train", "--out", out, "--hold-out", 0.2)
+    assert result.exit_code == 1 and "holds another data set" in result.stderr
+    converted("folder", tmp_path / "in", "--split", "train", "--out", tmp_path / "one")
+    options = ["--split", "train", "--hold-out", 0.2, "--out", tmp_path / "one"]
+    result = convert("folder", tmp_path / "in", *options)
+    assert result.exit_code == 1 and "was begun with images=" in result.stderr
+
+
 # ---------------------------------------------------------------------- other sources
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -185,6 +185,43 @@ def names_a_folder(split: str) -> bool:
         and split.isprintable()
         and not {*"/\\"} & {*split}
     )
+
+
+def held_out(images: Images, fraction: float, seed: int) -> Images:
+    """Make a split ``val`` of some images of the only one, which is ``train`` if it has no name.
+
+    Of each class the same share, to one image, where classes are known before images are read.
+
+    Args:
+        images (Images): Of one split.
+        fraction (float): How many, between 0 and 1.
+        seed (int): Of the choice.
+
+    Raises:
+        click.UsageError: There are other splits, or none are or are left.
+    """
+    names = [name or "train" for name in images.splits]
+    if len(names) > 1 or "val" in names:
+        raise click.UsageError(
+            f"--hold-out makes a split val, and there is {' and '.join(names)}: leave it out, or "
+            "give one other --split"
+        )
+    (listing,) = images.splits.values()
+    count = len(listing.items)
+    labels = np.array([-1 if item.label is None else item.label for item in listing.items])
+    by_class = np.lexsort((np.random.default_rng(seed).random(count), labels))
+    is_held = np.empty(count, bool)
+    is_held[by_class] = np.diff(np.floor(np.arange(count + 1) * fraction)) > 0
+    if is_held.all() or not is_held.any():
+        raise click.UsageError(
+            f"--hold-out {fraction:g} of {count:,} images are {is_held.sum():,}: give another one"
+        )
+
+    def part(held: bool) -> Listing:
+        items = [listing.items[i] for i in np.flatnonzero(is_held == held)]
+        return replace(listing, items=items, state=f"{listing.state} ({fraction:g}, seed {seed})")
+
+    return replace(images, splits={names[0]: part(False), "val": part(True)})
 
 
 def shuffled(listing: Listing, seed: int | None) -> list[Item]:
