@@ -368,6 +368,21 @@ def test_numbered_parquet_files_are_of_their_folders_split(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("hugging_face")
+@pytest.mark.parametrize("name", ["train/0000.parquet", "train-0000.parquet"])
+def test_configurations_of_a_data_set_are_not_mixed(tmp_path: Path, name: str) -> None:
+    for configuration in ("one", "two"):
+        path = tmp_path / "set" / configuration / name
+        path.parent.mkdir(parents=True)
+        hugging_face_rows(20).to_parquet(str(path))
+    keys = ["--image-key", "picture", "--label-key", "kind"]
+    result = convert("huggingface", tmp_path / "set", *keys, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "may be of two configurations: give one" in told(result)
+    assert not (tmp_path / "out").exists()
+    told_of_one = converted("huggingface", tmp_path / "set/two", *keys, "--out", tmp_path / "out")
+    assert told_of_one["splits"]["train"]["samples"] == 20
+
+
+@pytest.mark.usefixtures("hugging_face")
 def test_splits_of_a_stranger_stay_inside_of_the_folder(tmp_path: Path) -> None:
     hugging_face_rows(5).save_to_disk(str(tmp_path / "in" / "elsewhere"))
     (tmp_path / "in" / "set").mkdir()

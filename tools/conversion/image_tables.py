@@ -174,6 +174,12 @@ def _splits(paths: Sequence[Path], wanted: Sequence[str]) -> dict[str | None, tu
             if split.isdecimal():  # train/0000.parquet, as Hugging Face keeps what it converted
                 split = None if file.parent == first else file.parent.name
             found[split] = (*found.get(split, ()), str(file))
+        for split, names in found.items():
+            if len(folders := sorted({os.path.dirname(name) for name in names})) > 1:
+                raise click.UsageError(
+                    f"{folders[0]} and {folders[1]} both have files of the split {split}, "
+                    "which may be of two configurations: give one folder, or name the files"
+                )
         if not files:
             raise click.UsageError(
                 f"{first} has no parquet files, and is no data set that Hugging Face's "
