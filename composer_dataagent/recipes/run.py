@@ -37,6 +37,10 @@ RECIPE_FILE = "recipe.json"
 # what a later Composer adds, and `eval_loader`, since the metrics of one history are compared.
 _FREE_SECTIONS = {"callbacks", "loggers", "run_dir"}
 _FREE_LOADER_KEYS = {"num_workers", "persistent_workers", "pin_memory", "prefetch_factor"}
+_FREE_DATASET_KEYS = {
+    *("cache_limit", "predownload", "download_retry", "download_timeout"),
+    *("validate_hash", "keep_zip"),
+}
 _FREE_TRAINER_KEYS = {
     "max_duration",
     "eval_interval",
@@ -267,7 +271,7 @@ def _check_same_run(run_dir: Path, recipe: Recipe) -> None:
         return
     before, now = dict(_leaves(stored)), dict(_leaves(_plain(recipe)))
     for key in sorted(before.keys() | now.keys()):
-        if not _is_free(key) and before.get(key) != now.get(key):
+        if before.get(key) != now.get(key) and not (_is_free(key) or _is_a_cache(key, now)):
             raise RecipeError(
                 f"run_dir={str(run_dir)!r} holds a run with {key}={before.get(key)!r}, this recipe "
                 f"has {now.get(key)!r}: give it another run_name or run_dir, or overwrite=true"
@@ -281,12 +285,22 @@ def _is_free(key: str) -> bool:
             return argument in _FREE_TRAINER_KEYS
         case ["train_loader" | "eval_loader", argument]:
             return argument in _FREE_LOADER_KEYS
+        case ["train_loader" | "eval_loader", "dataset", *_, argument]:
+            return argument in _FREE_DATASET_KEYS
         case ["algorithms", name, argument, *_] if squeezed(name) == "dataagent":
             return argument in _FREE_AGENT_KEYS
         case ["callbacks", name, *_]:
             return squeezed(name) != _LOAD_CHECKPOINT
         case parts:
             return parts[0] in _FREE_SECTIONS
+
+
+def _is_a_cache(key: str, leaves: Mapping[str, object]) -> bool:
+    """Whether a dotted key of the recipe names the place on this machine of what is elsewhere."""
+    if not re.match(r"(train|eval)_loader\.dataset\.(.*\.)?local$", key):
+        return False
+    # Of the same data, for ``remote`` must stay equal.
+    return leaves.get(f"{key.removesuffix('local')}remote") is not None
 
 
 def _stored(run_dir: Path) -> dict[str, Any] | None:

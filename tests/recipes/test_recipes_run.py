@@ -109,10 +109,12 @@ def test_a_run_goes_on_with_another_way_to_fetch(
     assert not list((tmp_path / "cache").glob("*.mds"))
     shutil.rmtree(tmp_path / "cache")
     train(made(2))
+    train(made(3, f"train_loader.dataset.local={tmp_path / 'other'}"))
+    assert list((tmp_path / "other").glob("*.mds"))
     run = read_run(run_dir)
-    first, second = (row["egress_bytes"] for row in run.rows)
+    first, second, third = (row["egress_bytes"] for row in run.rows)
     whole = sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.mds"))
-    assert 0 < first < 0.6 * whole and second == whole
+    assert 0 < first < 0.6 * whole and second == third == whole
     assert run.rows[0]["egress_dollars"] == pytest.approx(0.05 * first / 1e9)
     assert run.rows[1]["egress_dollars"] > 0.09 * whole / 1e9
 
@@ -195,6 +197,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe], None]:
         "trainer.dist_timeout=60",
         "train_loader.num_workers=1",
         "eval_loader.pin_memory=true",
+        "train_loader.dataset.cache_limit=1gb",
+        "train_loader.dataset.predownload=128",
         "callbacks.lr_monitor={}",
         "callbacks.early_stopper.monitor=loss",
         "loggers.file={}",
@@ -207,6 +211,25 @@ def test_what_may_change_when_a_run_goes_on(
 ) -> None:
     store(recipe())
     start(recipe(override))
+
+
+def test_a_cache_may_be_elsewhere_and_data_may_not(
+    recipe: MakeRecipe, digits: Path, tmp_path: Path, start: Callable[[Recipe], None]
+) -> None:
+    for name, remotes in {
+        "one": [f"train_loader.dataset.remote={digits / 'train'}"],
+        "streams": [
+            "~train_loader.dataset.local",
+            f"train_loader.dataset.streams.a.remote={digits / 'train'}",
+        ],
+    }.items():
+        key = f"train_loader.dataset{'.streams.a' if name == 'streams' else ''}"
+        run_dir = f"run_dir={tmp_path / name}"
+        store(recipe(*remotes, f"{key}.local=here", run_dir))
+        start(recipe(*remotes, f"{key}.local=there", run_dir))
+        elsewhere = f"{key}.remote={digits / 'eval'}"
+        with pytest.raises(RecipeError, match=rf"{key}.remote='.*', this recipe has"):
+            train_recipe(recipe(*remotes, f"{key}.local=here", elsewhere, run_dir))
 
 
 @pytest.mark.parametrize(
