@@ -13,6 +13,9 @@ from composer_dataagent.doctor.machine import cannot_write, free_bytes
 from composer_dataagent.units import bytes_in_words
 
 _LENGTH = 200  # of what a client says
+_NO_INDEX = "there is no index.json"
+# As folders within data are usually called.
+_SPLITS = ("train", "val", "valid", "validation", "eval", "test")
 # What a client says, in part, and what that means. The first that fits counts.
 _REASONS = (
     (
@@ -40,7 +43,7 @@ _REASONS = (
     ),
     (
         ("404", "NoSuchKey", "Not Found", "FileNotFoundError"),
-        "there is no index.json",
+        _NO_INDEX,
         "name the folder that MDSWriter wrote; --split, if it is in a folder within",
     ),
     (
@@ -95,6 +98,11 @@ def check_remote(source: str, split: str | None = None) -> tuple[Finding, int | 
         codes = _codes(source, cause)
         for words, what, advice in _REASONS:
             if any(word in (codes or said) for word in words):
+                if what == _NO_INDEX and split is None and (splits := _splits(source)):
+                    advice = (
+                        f"the data are in its folders {' and '.join(splits)}: name one of these"
+                    )
+                    advice += f" (doctor --split {splits[0]}; in a recipe's data set, split)"
                 return Finding("bad", f"{source}: {what} ({said})", advice), None
         return Finding("bad", f"{source} cannot be read ({said})"), None
     sizes = index.sizes
@@ -106,6 +114,11 @@ def check_remote(source: str, split: str | None = None) -> tuple[Finding, int | 
         reasons = ", ".join(index.whole)
         what += f"; {share:.0%} of it always comes in whole shards, which are {reasons}"
     return Finding("good", what), total
+
+
+def _splits(source: str) -> list[str]:
+    """Folders within that have data."""
+    return [split for split in _SPLITS if check_remote(source, split)[0].level == "good"]
 
 
 def _codes(source: str, error: BaseException) -> str:

@@ -155,6 +155,17 @@ def test_what_is_wrong_with_a_bucket(store: ObjectStore, remote: str) -> None:
     assert result.exit_code == 1 and "there is no index.json" in result.output
 
 
+def test_a_folder_of_splits_names_them(store: ObjectStore, tmp_path: Path) -> None:
+    prepare_digits(tmp_path / "digits")
+    result = invoke(tmp_path / "digits")
+    assert result.exit_code == 1
+    assert "in its folders train and eval: name one of these (doctor --split train" in result.output
+    assert invoke(tmp_path / "digits", "--split", "train").exit_code == 0
+    store.upload(write_shards(tmp_path / "plain"), "splits/val")
+    result = invoke("s3://data/splits", environment=store.environment)
+    assert "in its folders val: name one of these (doctor --split val" in result.output
+
+
 def test_secrets_are_not_told(store: ObjectStore, remote: str) -> None:
     secret = {"AWS_SECRET_ACCESS_KEY": "very-secret", "AWS_ACCESS_KEY_ID": "the-id"}
     store.break_down(Fault("index.json", "status", 403))
