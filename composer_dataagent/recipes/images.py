@@ -45,7 +45,7 @@ class Images(StreamingDataset):
     def read_as(
         self,
         columns: Mapping[str, str],
-        transforms: Sequence[Mapping[str, Any]],
+        transforms: Sequence[str | Mapping[str, Any]],
         mean: Sequence[float] | float,
         std: Sequence[float] | float,
     ) -> None:
@@ -53,9 +53,9 @@ class Images(StreamingDataset):
 
         Args:
             columns (Mapping[str, str]): What each column is for, and its name; the image's first.
-            transforms (Sequence[Mapping]): ``{name: ..., **arguments}`` of torchvision's v2
-                transforms (``random_crop``, ``random_horizontal_flip``, ...), applied to the uint8
-                image.
+            transforms (Sequence[str | Mapping]): ``{name: ..., **arguments}``, or the bare name,
+                of torchvision's v2 transforms (``random_crop``, ``random_horizontal_flip``, ...),
+                applied to the uint8 image.
             mean (Sequence[float] | float): Per channel, on the scale of 0 to 1.
             std (Sequence[float] | float): Per channel.
 
@@ -83,7 +83,7 @@ class ImageClassification(Images):
             ``[H, W, C]`` uint8. Images of palettes, CMYK and the like become RGB. Default:
             ``image``.
         label (str): Column of the class label, an integer. Default: ``label``.
-        transforms (Sequence[Mapping]): See :meth:`Images.read_as`.
+        transforms (Sequence[str | Mapping]): See :meth:`Images.read_as`.
         mean (Sequence[float] | float): Likewise. Default: ``0.5``.
         std (Sequence[float] | float): Likewise. Default: ``0.5``.
         **streaming (Any): Arguments of ``streaming.StreamingDataset``.
@@ -94,7 +94,7 @@ class ImageClassification(Images):
         *,
         image: str = "image",
         label: str = "label",
-        transforms: Sequence[Mapping[str, Any]] = (),
+        transforms: Sequence[str | Mapping[str, Any]] = (),
         mean: Sequence[float] | float = 0.5,
         std: Sequence[float] | float = 0.5,
         **streaming: Any,
@@ -125,8 +125,9 @@ class ImageSegmentation(Images):
         reduce_labels (bool): Whether 0 is no class but everything else, and classes count from 1,
             as in ADE20K. Default: ``False``.
         ignore (int): Value of the mask where nothing is to be learned. Default: ``255``.
-        transforms (Sequence[Mapping]): See :meth:`Images.read_as`. Those that move pixels (crops,
-            flips, sizes) are applied to the mask, too, and have to end in one size for all images.
+        transforms (Sequence[str | Mapping]): See :meth:`Images.read_as`. Those that move
+            pixels (crops, flips, sizes) are applied to the mask, too, and have to end in one size
+            for all images.
         mean (Sequence[float] | float): Likewise. Default: ``0.5``.
         std (Sequence[float] | float): Likewise. Default: ``0.5``.
         **streaming (Any): Arguments of ``streaming.StreamingDataset``.
@@ -139,7 +140,7 @@ class ImageSegmentation(Images):
         mask: str = "mask",
         reduce_labels: bool = False,
         ignore: int = 255,
-        transforms: Sequence[Mapping[str, Any]] = (),
+        transforms: Sequence[str | Mapping[str, Any]] = (),
         mean: Sequence[float] | float = 0.5,
         std: Sequence[float] | float = 0.5,
         **streaming: Any,
@@ -176,11 +177,11 @@ class ImageSegmentation(Images):
         return torch.from_numpy(classes)
 
 
-def build_transforms(transforms: Sequence[Mapping[str, Any]]) -> v2.Compose | None:
+def build_transforms(transforms: Sequence[str | Mapping[str, Any]]) -> v2.Compose | None:
     """What images pass through, one after the other; None for nothing.
 
     Args:
-        transforms (Sequence[Mapping]): See :meth:`Images.read_as`.
+        transforms (Sequence[str | Mapping]): See :meth:`Images.read_as`.
 
     Raises:
         RecipeError: There is no such transform, or it refuses an argument.

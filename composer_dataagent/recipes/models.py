@@ -13,6 +13,7 @@ from composer_dataagent.recipes.language_models import (
     pretrained_classifier,
 )
 from composer_dataagent.recipes.lora import lora_of
+from composer_dataagent.recipes.pretrained_images import pretrained_image_classifier
 from composer_dataagent.recipes.registry import Registry
 from composer_dataagent.recipes.small_models import (
     resnet8,
@@ -37,6 +38,7 @@ MODELS = Registry(
         "bert_classifier": bert_classifier,
         "pretrained_causal_lm": pretrained_causal_lm,
         "pretrained_classifier": pretrained_classifier,
+        "pretrained_image_classifier": pretrained_image_classifier,
         "lora": lora_of({"gpt2": gpt2}),
         **{
             name: classifier(name)

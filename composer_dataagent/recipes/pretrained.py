@@ -23,8 +23,8 @@ def load_pretrained(path: str, task: str, **config: Any) -> PreTrainedModel:
     Args:
         path (str): A folder that ``save_pretrained`` wrote, a checkpoint of Composer's, or the
             ``run_dir`` of a recipe, of which the newest checkpoint is taken.
-        task (str): How transformers calls what it is for: ``CausalLM`` or
-            ``SequenceClassification``. Of a classifier, layers that the saved model lacks are drawn
+        task (str): How transformers calls what it is for: ``CausalLM``, ``SequenceClassification``
+            or ``ImageClassification``. Of a classifier, layers that the saved model lacks are drawn
             at random.
         **config (Any): Entries of the model's configuration to replace.
 

@@ -95,7 +95,7 @@ def split_name(key: str, component: object) -> tuple[object, dict[str, Any]]:
     if isinstance(component, Mapping) and "name" in component:
         arguments = {str(k): v for k, v in component.items() if k != "name"}
         return component["name"], arguments
-    raise RecipeError(f"{key}={component!r} is not accepted: give a mapping with a `name`")
+    raise RecipeError(f"{key}={component!r} is not accepted: give a name, or a mapping with one")
 
 
 def check_arguments(

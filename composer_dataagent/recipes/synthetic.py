@@ -157,7 +157,7 @@ def _channels(model: nn.Module) -> int:
 
 
 @torch.no_grad()
-def _size(model: nn.Module, channels: int, transforms: Sequence[Mapping[str, Any]]) -> int:
+def _size(model: nn.Module, channels: int, transforms: Sequence[str | Mapping[str, Any]]) -> int:
     """Height and width of the smallest images of which transforms make what a model takes."""
     transform = build_transforms(transforms)
     was_training = model.training

@@ -127,6 +127,9 @@ def with_stand_in(recipe: Recipe) -> tuple[Recipe, list[str]]:
             "max_position_embeddings": length,
             **_SMALL_BERT,
         }
+    elif model == "pretrained_image_classifier":
+        classes = arguments.get("num_classes")
+        stand_in = {"name": "resnet8", "num_classes": classes, "in_channels": 3}
     else:
         stand_in = {"name": "gpt2", "n_positions": length, **_SMALL_GPT}
     if model == "lora":
