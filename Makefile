@@ -9,18 +9,20 @@ COMMUNITY := $(VENV)-community
 LLMFOUNDRY := $(VENV)-llmfoundry
 INSTALLED := $(VENV)/.installed
 
-# Streaming counts the names of its shared memory and of its lock files from 0, so each half of the
-# tests has a /dev/shm and a folder for temporary files of its own.
-HALVES := test-training test-others
-# As long as all others together. To train in the process of the tests makes it a rank, and what is
-# forked from it later would wait for others: such tests belong to these folders. So do those that
-# ask an object store in the process of the tests: what is forked later could not.
-TRAINING := tests/algorithm tests/cli tests/recipes tests/conversion
+# Streaming counts the names of its shared memory and of its lock files from 0, so each part of the
+# tests has a /dev/shm and a folder for temporary files of its own. To train in the process of the
+# tests makes it a rank, and what is forked from it later would wait for others: such tests belong
+# to test-commands and test-algorithm. So do those that ask an object store in the process of the
+# tests: what is forked later could not.
+PARTS := test-streaming test-others test-commands test-algorithm
+test-algorithm: WHICH = tests/algorithm
+test-commands: WHICH = tests/cli tests/recipes tests/conversion
+test-streaming: WHICH = tests/streaming
+test-others: WHICH = $(addprefix --ignore=tests/,algorithm cli recipes conversion streaming)
+$(PARTS): TMP = $${TMPDIR:-/tmp}/$(notdir $(CURDIR))-$@
 APART = unshare --user --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && exec "$$@"' sh
-half = mkdir -p $(TMP) && TMPDIR=$(TMP) $(APART) $(BIN)/python -m pytest
-$(HALVES): TMP = $${TMPDIR:-/tmp}/$(notdir $(CURDIR))-$@
 
-.PHONY: help install demo docs test $(HALVES) test-grid test-community test-llmfoundry lint format clean
+.PHONY: help install demo docs test $(PARTS) test-grid test-community test-llmfoundry lint format clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,16 +43,14 @@ docs: $(INSTALLED)  ## Make pages of the guides and the API.
 	$(BIN)/python -m sphinx --quiet -W --keep-going -n -c docs . build/docs
 	@echo build/docs/index.html
 
-# A core for each half; one after the other where the system gives no /dev/shm of one's own.
+# One more at a time than a small machine has cores, for they also wait; one after the other where
+# the system gives no /dev/shm of one's own.
 test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.
-	if $(APART) true; then OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs 2 $(HALVES); \
-	  else $(MAKE) --keep-going --jobs 1 $(HALVES) APART=; fi
+	if $(APART) true; then OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs 3 $(PARTS); \
+	  else $(MAKE) --keep-going --jobs 1 $(PARTS) APART=; fi
 
-test-training: $(INSTALLED)
-	$(half) $(TRAINING)
-
-test-others: $(INSTALLED)
-	$(half) $(TRAINING:%=--ignore=%)
+$(PARTS): $(INSTALLED)
+	mkdir -p $(TMP) && TMPDIR=$(TMP) $(APART) $(BIN)/python -m pytest $(WHICH)
 
 test-grid: $(INSTALLED)  ## All combinations of settings, ranks and kills; takes long.
 	$(BIN)/python -m pytest -m grid
