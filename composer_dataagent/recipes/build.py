@@ -19,6 +19,7 @@ import torch
 from composer import Trainer
 from composer.core import Algorithm, Callback, Time, TimeUnit
 from composer.loggers import LoggerDestination
+from composer.models import HuggingFaceModel
 from composer.optim import ComposerScheduler
 from composer.utils import (
     create_interval_scheduler,
@@ -47,7 +48,6 @@ from composer_dataagent.recipes.registry import (
 )
 from composer_dataagent.recipes.saving import default_save_interval
 from composer_dataagent.recipes.tokens import check_tokens
-from composer_dataagent.signals.huggingface import huggingface_model
 
 
 def _module_name(cls: type) -> str:
@@ -313,7 +313,7 @@ def _check_interval(name: str, interval: Any) -> None:
 
 def _check_mixers(recipe: Recipe, model: nn.Module) -> None:
     """Refuse what changes targets by their place in a batch, where batches have names."""
-    if huggingface_model(model) is None:
+    if not isinstance(model, HuggingFaceModel):
         return
     for name, arguments in recipe.algorithms.items():
         canonical = ALGORITHMS.canonical("algorithms", name)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def load_pretrained(path: str, task: str, **config: Any) -> PreTrainedModel:
         PreTrainedModel: In float32, in training mode.
 
     Raises:
-        ValueError: There is no model, or one that cannot be loaded.
+        ValueError: There is no model, one that cannot be loaded, or with weights of another.
     """
     import transformers  # seconds
 
@@ -41,7 +42,11 @@ def load_pretrained(path: str, task: str, **config: Any) -> PreTrainedModel:
     try:
         if (place / "config.json").is_file():
             model, told = auto.from_pretrained(
-                str(place), local_files_only=True, output_loading_info=True, **config
+                str(place),
+                local_files_only=True,
+                trust_remote_code=False,  # left out, the terminal is asked
+                output_loading_info=True,
+                **config,
             )
         else:
             saved, weights = _of_checkpoint(place / _NEWEST if place.is_dir() else place)
@@ -56,9 +61,28 @@ def load_pretrained(path: str, task: str, **config: Any) -> PreTrainedModel:
                 f"it was made for something else, and has no {', '.join(missing[:3])} to predict "
                 "tokens with"
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path!r} cannot be loaded as a model for {task}: {error}") from error
+        _check_found(model, told)
+    except Exception as error:  # those of damaged files have no other class in common
+        why = str(error)
+        if "trust_remote_code" in why:
+            why = (
+                "transformers does not know its model_type, and code that comes with a model "
+                "(auto_map in its config.json) is not run"
+            )
+        raise ValueError(f"{path!r} cannot be loaded as a model for {task}: {why}") from error
     return model.float().train()
+
+
+def _check_found(model: PreTrainedModel, told: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse weights that are of another model; transformers would draw new ones, and warn."""
+    absent, other = told["missing_keys"], told["mismatched_keys"]
+    count = len(model.state_dict())
+    # A classifier, a pooling layer or the like is a few of them.
+    if len(absent) + len(other) > count / 2:
+        raise ValueError(
+            f"of the {count} weights that its config.json tells of, {len(absent)} are not there "
+            f"and {len(other)} have other sizes: they are not of this model"
+        )
 
 
 def _of_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

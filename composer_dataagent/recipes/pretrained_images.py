@@ -38,6 +38,7 @@ def pretrained_image_classifier(pretrained: str, num_classes: int) -> ComposerCl
         pretrained,
         "ImageClassification",
         num_labels=num_classes,
+        problem_type="single_label_classification",  # whatever it was trained for
         ignore_mismatched_sizes=True,  # a classifier of other classes
     )
     return ComposerClassifier(_OnlyLogits(model), num_classes)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import torch
 import transformers
 from click.testing import CliRunner
 from composer.models import ComposerClassifier
+from safetensors.torch import load_file, save_file
 
 from composer_dataagent.cli import main
-from composer_dataagent.recipes import Recipe, RecipeError, train
+from composer_dataagent.recipes import Recipe, RecipeError, build_trainer, train
 from composer_dataagent.recipes.demo import RECIPE
 from composer_dataagent.recipes.models import MODELS
 from composer_dataagent.report import read_run
@@ -71,6 +74,66 @@ def test_a_recipe_trains_one(recipe: Callable[..., Recipe], tmp_path: Path) -> N
     rows = read_run(run_dir).rows
     assert [row["selected"] for row in rows] == [1437, 719]
     assert rows[-1]["metrics"]["eval/MulticlassAccuracy"] > 0.5
+
+
+def edit(folder: Path, **entries: object) -> Path:
+    """Replace entries of a saved model's configuration."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | entries))
+    return folder
+
+
+def test_what_mixes_images_goes_with_one(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    folder = edit(saved(tmp_path / "model"), problem_type="multi_label_classification")
+    made = recipe(
+        "trainer.max_duration=2ba",
+        f"model={{name: {NAME}, pretrained: '{folder}', num_classes: 10}}",
+        "train_loader.dataset.transforms=[rgb]",
+        "algorithms={label_smoothing: {smoothing: 0.1}, mixup: {alpha: 0.2}}",
+        "~eval_loader",
+    )
+    trainer = build_trainer(made)
+    trainer.fit()
+    assert int(trainer.state.timestamp.batch) == 2
+    trainer.close()
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    # Its own, under other names: as a compiled model's are saved.
+    renamed = saved(tmp_path / "renamed") / "model.safetensors"
+    weights = {f"_orig_mod.{name}": weight for name, weight in load_file(renamed).items()}
+    save_file(weights, renamed, {"format": "pt"})
+    with pytest.raises(RecipeError, match=r"of the 74 weights .* 74 are not there and 0 have"):
+        build(renamed.parent)
+    wider = edit(saved(tmp_path / "wider", "ViT"), hidden_size=64)
+    with pytest.raises(RecipeError, match=r"of the 40 weights .* 0 are not there and 37 have"):
+        build(wider)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_damaged_weights_name_their_folder(tmp_path: Path, name: str) -> None:
+    folder = saved(tmp_path / "model")
+    weights = (folder / "model.safetensors").rename(folder / name)
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(RecipeError, match=f"'{folder}' cannot be loaded as a model for"):
+        build(folder)
+
+
+def test_no_code_of_a_model_is_run_and_nobody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"}
+    folder = edit(saved(tmp_path / "model"), model_type="mine", auto_map=names)
+    (folder / "own.py").write_text(
+        f"open({str(tmp_path / 'was_run')!r}, 'w')\n"
+        "from transformers import ResNetConfig, ResNetForImageClassification\n"
+        "class Config(ResNetConfig):\n    model_type = 'mine'\n"
+        "class Model(ResNetForImageClassification):\n    config_class = Config\n"
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\n"))
+    with pytest.raises(RecipeError, match="code that comes with a model"):
+        build(folder)
+    assert not (tmp_path / "was_run").exists()
 
 
 def test_what_is_no_such_model_is_refused(tmp_path: Path) -> None:
