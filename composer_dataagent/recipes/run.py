@@ -24,7 +24,7 @@ from composer_dataagent.recipes.errors import RecipeError
 from composer_dataagent.recipes.lines import EpochLines, wants_lines
 from composer_dataagent.recipes.registry import squeezed
 from composer_dataagent.report.atomic import write_atomically
-from composer_dataagent.report.hold import Hold, InUseError, refuse_if_held, take
+from composer_dataagent.report.hold import Hold, InUseError, leave, refuse_if_held, take
 from composer_dataagent.report.run import FINISHED as FINISHED_FILE
 from composer_dataagent.report.secrets import hidden
 
@@ -135,7 +135,11 @@ def _train(recipe: Recipe, callbacks: Sequence[Callback]) -> Path | None:
             (run_dir / FINISHED_FILE).touch()
     finally:
         trainer.close()
-    return _history_folder(trainer)
+        history = _history_folder(trainer)
+        # A notebook lives on, and may keep the trainer.
+        for folder in {run_dir, history or run_dir}:
+            leave(folder)
+    return history
 
 
 def _what_is_taken_up(run_dir: Path, timestamp: Timestamp) -> str:

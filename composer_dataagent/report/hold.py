@@ -67,6 +67,13 @@ def take(folder: Path) -> Hold:
     return hold
 
 
+def leave(folder: Path) -> None:
+    """Hold a folder no longer, if this process does: whatever kept the hold may live on."""
+    hold = _held.pop(folder.resolve(), None)
+    if hold is not None:
+        hold.let_go()
+
+
 def refuse_if_held(folder: Path) -> None:
     """Refuse a folder, there or not, that another process holds.
 

@@ -633,3 +633,21 @@ def test_a_baseline_without_an_agent_holds_its_folder(recipe: MakeRecipe) -> Non
 
     assert train_recipe(made, [Look()]) is None
     assert seen == [True]
+    assert is_held(Path(made.run_dir) / LOCK) is False  # though this process lives on
+
+
+def test_folders_are_free_once_a_run_ended_or_failed(recipe: MakeRecipe, tmp_path: Path) -> None:
+    made = recipe("trainer.max_duration=2ep", f"algorithms.data_agent.run_dir={tmp_path}/history")
+    folders = [Path(made.run_dir), tmp_path / "history"]
+
+    class Fail(Callback):
+        def epoch_end(self, state: State, logger: Logger) -> None:
+            assert [is_held(folder / LOCK) for folder in folders] == [True, True]
+            if state.timestamp.epoch == 2:
+                raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_recipe(made, [Fail()])
+    assert [is_held(folder / LOCK) for folder in folders] == [False, False]
+    assert train_recipe(made) == folders[1]
+    assert [is_held(folder / LOCK) for folder in folders] == [False, False]
