@@ -43,10 +43,10 @@ docs: $(INSTALLED)  ## Make pages of the guides and the API.
 	$(BIN)/python -m sphinx --quiet -W --keep-going -n -c docs . build/docs
 	@echo build/docs/index.html
 
-# All parts at once, also on fewer cores, for they wait as well; one after the other where
+# One more at a time than a small machine has cores, for they wait as well; one by one where
 # the system gives no /dev/shm of one's own.
 test: $(INSTALLED) lint  ## Lint, type-check and run the whole test suite.
-	if $(APART) true; then OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs 4 $(PARTS); \
+	if $(APART) true; then OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs 3 $(PARTS); \
 	  else $(MAKE) --keep-going --jobs 1 $(PARTS) APART=; fi
 
 $(PARTS): $(INSTALLED)

@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 def join(rank: int, ranks: int, meeting: Path, nodes: int = 1) -> None:
@@ -32,8 +36,12 @@ def forkserver() -> Any:
     """The way to start processes from a server that has done the imports; there is one for all."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["digits_run", "composer_dataagent.algorithm", "boto3", "pytest"]
+        ["digits_run", "known_processor", "composer_dataagent.algorithm", "boto3", "pytest"]
     )
+    # Python 3.11 does not tell the server its search path, and what is not found is passed over.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        ensure_running()
     return context
 
 

@@ -190,12 +190,18 @@ def test_hash_that_the_index_does_not_have(local: Path) -> None:
 # ---------------------------------------------------------------------- gone
 
 
+def remove(folder: Path) -> None:
+    """Others write into it meanwhile."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @WORKERS
 def test_cache_folder_deleted_during_an_epoch(
     remote: str, local: Path, ranks: int, loader: dict[str, Any]
 ) -> None:
     dataset = {"remote": remote, "local": str(local)}
-    epochs = (Epoch(during=partial(shutil.rmtree, local)), Epoch())
+    epochs = (Epoch(during=partial(remove, local)), Epoch())
     assert_all_complete(run_epochs(*epochs, dataset=dataset, ranks=ranks, **loader))
 
 
