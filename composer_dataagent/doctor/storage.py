@@ -99,10 +99,12 @@ def check_remote(source: str, split: str | None = None) -> tuple[Finding, int | 
         for words, what, advice in _REASONS:
             if any(word in (codes or said) for word in words):
                 if what == _NO_INDEX and split is None and (splits := _splits(source)):
+                    one = len(splits) == 1
                     advice = (
-                        f"the data are in its folders {' and '.join(splits)}: name one of these"
+                        f"the data are in its {'folder' if one else 'folders'} "
+                        f"{' and '.join(splits)}: name {'it' if one else 'one of these'} "
+                        f"(doctor --split {splits[0]}; in a recipe's data set, split)"
                     )
-                    advice += f" (doctor --split {splits[0]}; in a recipe's data set, split)"
                 return Finding("bad", f"{source}: {what} ({said})", advice), None
         return Finding("bad", f"{source} cannot be read ({said})"), None
     sizes = index.sizes

@@ -163,7 +163,7 @@ def test_a_folder_of_splits_names_them(store: ObjectStore, tmp_path: Path) -> No
     assert invoke(tmp_path / "digits", "--split", "train").exit_code == 0
     store.upload(write_shards(tmp_path / "plain"), "splits/val")
     result = invoke("s3://data/splits", environment=store.environment)
-    assert "in its folders val: name one of these (doctor --split val" in result.output
+    assert "in its folder val: name it (doctor --split val" in result.output
 
 
 def test_secrets_are_not_told(store: ObjectStore, remote: str) -> None:

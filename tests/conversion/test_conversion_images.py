@@ -246,7 +246,7 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("hugging_face")
-def test_a_source_that_tells_classes_with_its_images_is_held_out(tmp_path: Path) -> None:
+def test_of_a_table_a_share_of_each_class_is_held_out(tmp_path: Path) -> None:
     hugging_face_rows(40).save_to_disk(str(tmp_path / "set"))
     options = ["--image-key", "picture", "--label-key", "kind", "--hold-out", 0.25]
     result = converted("huggingface", tmp_path / "set", *options, "--out", tmp_path / "out")
@@ -254,9 +254,11 @@ def test_a_source_that_tells_classes_with_its_images_is_held_out(tmp_path: Path)
         "train": 30,
         "val": 10,
     }
-    both = stored(tmp_path / "out" / "train") + stored(tmp_path / "out" / "val")
+    train, val = stored(tmp_path / "out" / "train"), stored(tmp_path / "out" / "val")
     expected = sorted((encoded(image, "PNG"), label) for image, label in digits("train", 40))
-    assert sorted(both) == expected
+    assert sorted(train + val) == expected
+    held, whole = (Counter(label for _, label in images) for images in (val, expected))
+    assert all(abs(held[label] - 0.25 * whole[label]) < 1 for label in range(10))
 
 
 def test_what_cannot_be_held_out_is_refused(tmp_path: Path) -> None:

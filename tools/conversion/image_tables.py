@@ -33,25 +33,26 @@ class ImageRows:
             at once.
         image (str): Column of the image.
         label (str): Column of its class.
-        numbers (tuple[tuple[str | int, int], ...] | None): Numbers of classes that are names, or
-            numbered otherwise. Default: they are numbers.
     """
 
     paths: tuple[str, ...]
     cache: str | None
     image: str
     label: str
-    numbers: tuple[tuple[str | int, int], ...] | None = None
 
-    def read(self, key: int) -> tuple[bytes | Image.Image, int]:
-        """An image as it is kept, and its class."""
-        row = _columns(self)[key]
-        image, label = row[self.image], row[self.label]
+    def read(self, key: int) -> tuple[bytes | Image.Image, None]:
+        """An image as it is kept."""
+        image = _images(self)[key][self.image]
         if isinstance(image, dict):  # as Hugging Face's Image is kept
             image = image["bytes"] or Path(image["path"]).read_bytes()
         if not isinstance(image, bytes | Image.Image):
             raise ValueError(f"there is no image in {self.image!r} but a {type(image).__name__}")
-        return image, label if self.numbers is None else dict(self.numbers).get(label, -1)
+        return image, None
+
+    def labels(self) -> list[Any]:
+        """What all rows have for a class."""
+        table = _opened(self.paths, self.cache).with_format(None)
+        return table.select_columns([self.label])[:][self.label]
 
     def name(self, key: int) -> str:
         """Data set and row."""
@@ -77,12 +78,12 @@ def _opened(paths: tuple[str, ...], cache: str | None) -> Any:
 
 
 @cache
-def _columns(source: ImageRows) -> Any:
-    """Image and class, the former as it is kept."""
+def _images(source: ImageRows) -> Any:
+    """The images, as they are kept."""
     import datasets
 
     table = _opened(source.paths, source.cache).with_format(None)
-    table = table.select_columns([source.image, source.label])
+    table = table.select_columns([source.image])
     if isinstance(table.features[source.image], datasets.Image):
         table = table.cast_column(source.image, datasets.Image(decode=False))
     return table
@@ -139,12 +140,10 @@ def of_hugging_face(
         )
         known, numbers = numbered(labels, known, label)
     for split, source in tables.items():
-        rows = len(_opened(source.paths, source.cache))
-        if numbers is not None and any(each != number for each, number in numbers.items()):
-            source = ImageRows(
-                source.paths, source.cache, image, label, tuple(sorted(numbers.items()))
-            )
-        listings[split] = _listing(source, rows)
+        labels = source.labels()
+        if numbers is not None:  # -1 is none of them, and refused with the image
+            labels = [None if each is None else numbers.get(each, -1) for each in labels]
+        listings[split] = _listing(source, labels)
     is_unpacked = any(source.cache is not None for source in tables.values())
     return Images(listings, known, scratch=cache if is_unpacked else None)
 
@@ -208,11 +207,11 @@ def _features(source: ImageRows, table: Any) -> list[str] | None:
     return getattr(table.features[source.label], "names", None)
 
 
-def _listing(source: ImageRows, rows: int) -> Listing:
-    if not rows:
+def _listing(source: ImageRows, labels: Sequence[int | None]) -> Listing:
+    if not labels:
         raise click.ClickException(f"{source.paths[0]} has no rows")
     states = [state_of(Path(path)) for path in source.paths]
-    size = max(1, sum(size for size, _ in states) // rows)
+    size = max(1, sum(size for size, _ in states) // len(labels))
     try:
         begin = source.read(0)[0]
     except (ValueError, OSError) as error:
@@ -220,7 +219,7 @@ def _listing(source: ImageRows, rows: int) -> Listing:
     is_png = not isinstance(begin, bytes) or begin.startswith(b"\x89PNG")
     return Listing(
         source,
-        [Item(i, None, size) for i in range(rows)],
+        [Item(i, label, size) for i, label in enumerate(labels)],
         xxhash.xxh64(f"{[os.path.abspath(p) for p in source.paths]} {states}").hexdigest(),
         "png" if is_png else "jpeg",
     )
