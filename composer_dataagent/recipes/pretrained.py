@@ -48,6 +48,8 @@ def load_pretrained(path: str, task: str, **config: Any) -> PreTrainedModel:
                 output_loading_info=True,
                 **config,
             )
+        elif task == "ImageClassification":  # of which checkpoints do not tell the configuration
+            raise ValueError("give a folder that save_pretrained wrote (it has a config.json)")
         else:
             saved, weights = _of_checkpoint(place / _NEWEST if place.is_dir() else place)
             kind = transformers.AutoConfig.for_model(**{**saved, **config})
