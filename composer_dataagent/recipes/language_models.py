@@ -13,7 +13,7 @@ from composer.models import HuggingFaceModel
 from torchmetrics.classification import MulticlassAccuracy
 
 from composer_dataagent.recipes.errors import at_least
-from composer_dataagent.recipes.pretrained import load_pretrained
+from composer_dataagent.recipes.pretrained import load_classifier, load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -157,13 +157,7 @@ def pretrained_classifier(pretrained: str, num_classes: int) -> HuggingFaceModel
     Raises:
         ValueError: There is no such model.
     """
-    at_least(2, num_classes=num_classes)
-    model = load_pretrained(
-        pretrained,
-        "SequenceClassification",
-        num_labels=num_classes,
-        problem_type="single_label_classification",
-    )
+    model = load_classifier(pretrained, "SequenceClassification", num_classes)
     return _classifier(model, num_classes)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from composer.utils.checkpoint import safe_torch_load
 
+from composer_dataagent.recipes.errors import at_least
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -73,6 +75,24 @@ def load_pretrained(path: str, task: str, **config: Any) -> PreTrainedModel:
             )
         raise ValueError(f"{path!r} cannot be loaded as a model for {task}: {why}") from error
     return model.float().train()
+
+
+def load_classifier(path: str, task: str, num_classes: int, **config: Any) -> PreTrainedModel:
+    """Load a model that gives one of several classes, whatever it was trained for.
+
+    Args:
+        path (str): See :func:`load_pretrained`.
+        task (str): Likewise.
+        num_classes (int): Number of classes ``C``, at least 2.
+        **config (Any): See :func:`load_pretrained`.
+
+    Raises:
+        ValueError: There are fewer classes, or see :func:`load_pretrained`.
+    """
+    at_least(2, num_classes=num_classes)
+    return load_pretrained(
+        path, task, num_labels=num_classes, problem_type="single_label_classification", **config
+    )
 
 
 def _check_found(model: PreTrainedModel, told: Mapping[str, Sequence[Any]]) -> None:

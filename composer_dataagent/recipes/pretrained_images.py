@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from composer.models import ComposerClassifier
 from torch import Tensor, nn
 
-from composer_dataagent.recipes.errors import at_least
-from composer_dataagent.recipes.pretrained import load_pretrained
+from composer_dataagent.recipes.pretrained import load_classifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,12 +32,10 @@ def pretrained_image_classifier(pretrained: str, num_classes: int) -> ComposerCl
     Raises:
         ValueError: There is no such model.
     """
-    at_least(2, num_classes=num_classes)
-    model = load_pretrained(
+    model = load_classifier(
         pretrained,
         "ImageClassification",
-        num_labels=num_classes,
-        problem_type="single_label_classification",  # whatever it was trained for
+        num_classes,
         ignore_mismatched_sizes=True,  # a classifier of other classes
     )
     return ComposerClassifier(_OnlyLogits(model), num_classes)
