@@ -275,20 +275,23 @@ def _check_same_run(run_dir: Path, recipe: Recipe) -> None:
         return
     before, now = dict(_leaves(stored)), dict(_leaves(_plain(recipe)))
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and not (_is_free(key) or _is_a_cache(key, now)):
+        if before.get(key) != now.get(key) and not _is_free(key, now):
             raise RecipeError(
                 f"run_dir={str(run_dir)!r} holds a run with {key}={before.get(key)!r}, this recipe "
                 f"has {now.get(key)!r}: give it another run_name or run_dir, or overwrite=true"
             )
 
 
-def _is_free(key: str) -> bool:
-    """Whether a dotted key of the recipe may change when a run goes on."""
+def _is_free(key: str, leaves: Mapping[str, object]) -> bool:
+    """Whether a dotted key of the recipe, of these, may change when a run goes on."""
     match key.split("."):
         case ["trainer", argument, *_]:
             return argument in _FREE_TRAINER_KEYS
         case ["train_loader" | "eval_loader", argument]:
             return argument in _FREE_LOADER_KEYS
+        case ["train_loader" | "eval_loader", "dataset", *_, "local"]:
+            # The cache of what is elsewhere: of the same data, for `remote` must stay equal.
+            return leaves.get(f"{key.removesuffix('local')}remote") is not None
         case ["train_loader" | "eval_loader", "dataset", *_, argument]:
             return argument in _FREE_DATASET_KEYS
         case ["algorithms", name, argument, *_] if squeezed(name) == "dataagent":
@@ -297,14 +300,6 @@ def _is_free(key: str) -> bool:
             return squeezed(name) != _LOAD_CHECKPOINT
         case parts:
             return parts[0] in _FREE_SECTIONS
-
-
-def _is_a_cache(key: str, leaves: Mapping[str, object]) -> bool:
-    """Whether a dotted key of the recipe names the place on this machine of what is elsewhere."""
-    if not re.match(r"(train|eval)_loader\.dataset\.(.*\.)?local$", key):
-        return False
-    # Of the same data, for ``remote`` must stay equal.
-    return leaves.get(f"{key.removesuffix('local')}remote") is not None
 
 
 def _stored(run_dir: Path) -> dict[str, Any] | None:
