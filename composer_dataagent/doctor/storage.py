@@ -14,8 +14,6 @@ from composer_dataagent.units import bytes_in_words
 
 _LENGTH = 200  # of what a client says
 _NO_INDEX = "there is no index.json"
-# As folders within data are usually called.
-_SPLITS = ("train", "val", "valid", "validation", "eval", "test")
 # What a client says, in part, and what that means. The first that fits counts.
 _REASONS = (
     (
@@ -120,7 +118,9 @@ def check_remote(source: str, split: str | None = None) -> tuple[Finding, int | 
 
 def _splits(source: str) -> list[str]:
     """Folders within that have data."""
-    return [split for split in _SPLITS if check_remote(source, split)[0].level == "good"]
+    from composer_dataagent.streaming.index_file import SPLITS
+
+    return [split for split in SPLITS if check_remote(source, split)[0].level == "good"]
 
 
 def _codes(source: str, error: BaseException) -> str:

@@ -20,6 +20,9 @@ from composer_dataagent.streaming.egress import ShardSizes
 from composer_dataagent.streaming.index_check import check_shards
 from composer_dataagent.streaming.shards import why_whole
 
+# As folders within data are called: one to train on, and those to evaluate on, best first.
+SPLITS = ("train", "val", "valid", "validation", "eval", "test")
+
 
 @dataclass(frozen=True, eq=False)
 class IndexFile:

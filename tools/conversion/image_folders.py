@@ -11,10 +11,8 @@ from pathlib import Path
 import click
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from composer_dataagent.streaming.index_file import SPLITS
 from conversion.listing import Images, Listing, listing_of_files
-
-# What a folder is called that has a split, not a class.
-SPLITS = ("train", "val", "valid", "validation", "eval", "test")
 
 
 def in_folders(root: Path, wanted: Sequence[str], classes: Sequence[str] | None) -> Images:

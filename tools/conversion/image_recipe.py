@@ -11,10 +11,9 @@ from typing import Any
 
 import yaml
 
+from composer_dataagent.streaming.index_file import SPLITS
 from conversion.image_shards import ImageCounts
 
-# What a split to evaluate on is called, best first; any other is trained on.
-_EVALUATED = ("val", "valid", "validation", "eval", "test")
 # Images with a longer side are for models that see 224 pixels of it.
 _SMALL = 64
 _RATIO = 0.5
@@ -46,7 +45,7 @@ def recipe_of(
         str: A small model and schedule to begin with, and the whole of what is about the data.
     """
     counts = sum(splits.values(), ImageCounts())
-    evaluated = next((name for name in _EVALUATED if name in splits and len(splits) > 1), None)
+    evaluated = next((name for name in SPLITS[1:] if name in splits and len(splits) > 1), None)
     trained = next(name for name in splits if evaluated is None or name != evaluated)
     is_small = max(*counts.widths, *counts.heights) <= _SMALL
     model: dict[str, Any] = {"name": "resnet8" if is_small else "resnet18"}

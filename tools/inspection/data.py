@@ -21,7 +21,7 @@ from conversion.stored import (
 )
 from streaming.base.format.mds.reader import MDSReader
 
-from composer_dataagent.streaming.index_file import IndexFile, is_folder, read_index
+from composer_dataagent.streaming.index_file import SPLITS, IndexFile, is_folder, read_index
 from composer_dataagent.streaming.remotes import can_read_ranges, open_store
 from composer_dataagent.streaming.spans import header_size, offsets_of
 from inspection.samples import in_words
@@ -29,8 +29,6 @@ from inspection.samples import in_words
 # Of so many shards, spread over the data, the sizes of all samples are read.
 _HEADERS = 32
 _QUANTILES = {"smallest": 0.0, "p10": 0.1, "median": 0.5, "p90": 0.9, "largest": 1.0}
-# Names that are tried where a store cannot list folders.
-_SPLITS = ("train", "val", "valid", "validation", "eval", "test")
 
 
 def data_sets_in(source: str) -> list[str]:
@@ -76,11 +74,11 @@ def _has_index(source: str) -> bool:
 
 def _folders(source: str) -> Sequence[str]:
     if not can_read_ranges(source):
-        return _SPLITS
+        return SPLITS
     try:
         prefixes = open_store(source, TIMEOUT).list_with_delimiter()["common_prefixes"]
     except Exception:  # of any provider's client
-        return _SPLITS
+        return SPLITS
     return sorted({str(prefix).strip("/").rpartition("/")[2] for prefix in prefixes})
 
 
