@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def of_hugging_face(
     names = {tuple(each) for each in features.values() if each is not None}
     if len(names) > 1:
         raise click.ClickException(f"the splits {[*tables]} have other classes each")
+    labels_of = {split: source.labels() for split, source in tables.items()}
     numbers: dict[Any, int] | None = None
     if names:
         own = names.pop()
@@ -133,14 +135,9 @@ def of_hugging_face(
             numbers = {i: number[name] for i, name in enumerate(own)}
         known = known or [*own]
     else:
-        labels = (
-            each
-            for source in tables.values()
-            for each in _opened(source.paths, source.cache).unique(label)
-        )
-        known, numbers = numbered(labels, known, label)
+        known, numbers = numbered(chain.from_iterable(labels_of.values()), known, label)
     for split, source in tables.items():
-        labels = source.labels()
+        labels = labels_of[split]
         if numbers is not None:  # -1 is none of them, and refused with the image
             labels = [None if each is None else numbers.get(each, -1) for each in labels]
         listings[split] = _listing(source, labels)
