@@ -7,8 +7,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from composer.algorithms import EMA, LabelSmoothing
 from composer.core import Callback, State
 from composer.loggers import Logger
+from run_writer import run_writer
 
 from composer_dataagent import DataAgent
 from composer_dataagent.recipes import Recipe, RecipeError, build_trainer, is_finished
@@ -591,34 +590,18 @@ def test_the_history_may_be_elsewhere(recipe: MakeRecipe, tmp_path: Path) -> Non
     assert not (Path(made.run_dir) / "history.jsonl").exists()
 
 
-WRITER = """
-import sys, time
-from composer_dataagent.report import History
-
-history = History(sys.argv[1])
-history.begin({"run_name": "theirs"}, epoch=0)
-print("holds it", flush=True)
-time.sleep(3600)
-"""
-
-
 @pytest.mark.parametrize("overwrite", ["false", "true"])
 def test_a_folder_that_another_process_trains_into(recipe: MakeRecipe, overwrite: str) -> None:
     made = recipe("trainer.max_duration=1ep", f"overwrite={overwrite}")
     run_dir = Path(made.run_dir)
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(run_dir)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "holds it\n"
-    before = {path: path.read_bytes() for path in run_dir.rglob("*")}
-    try:
+    with run_writer(run_dir, epochs=0) as process:
+        before = {path: path.read_bytes() for path in run_dir.rglob("*")}
         with pytest.raises(RecipeError, match="is in use by another process"):
             train(made)
         assert {path: path.read_bytes() for path in run_dir.rglob("*")} == before
-    finally:
         process.kill()
-        process.communicate()
-    train(made)
+        process.wait()
+        train(made)  # its child is still there
     assert len(read_run(run_dir).rows) == 1
 
 

@@ -6,54 +6,20 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from run_writer import run_writer
 
 from composer_dataagent.report import History
 from composer_dataagent.report.hold import LOCK, InUseError, is_held, take
 
 META = {"run_name": "mine", "selector": "random", "num_epochs": 10}
-# With a child, as a loader's worker is one, that does not end with it.
-WRITER = """
-import os, sys, time
-from composer_dataagent.report import History
-
-history = History(sys.argv[1])
-history.begin({"run_name": "mine", "selector": "random", "num_epochs": 10}, epoch=0)
-history.append({"epoch": 0, "epochs": 1.0})
-child = os.fork()
-if child:
-    print(child, flush=True)
-time.sleep(3600)
-"""
-
-
-@contextmanager
-def writer(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that writes a run folder, and a child of it that lives until the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip().isdecimal()
-    try:
-        yield process
-    finally:
-        subprocess.run(["kill", "-KILL", "--", f"-{process.pid}"], check=True)
-        process.communicate()
 
 
 def test_a_folder_that_another_process_writes_is_left_alone(tmp_path: Path) -> None:
-    with writer(tmp_path) as process:
+    with run_writer(tmp_path, epochs=1) as process:
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         for overwrite in (False, True):
             with pytest.raises(InUseError, match="in use by another process"):

@@ -7,8 +7,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from parsed_page import ParsedPage
 from report_rows import make_run, write_rows
+from run_writer import run_writer
 
 from composer_dataagent.report import History, Run, read_run, write_page
 from composer_dataagent.report.hold import LOCK
@@ -76,29 +75,14 @@ def test_a_run_without_an_end_in_epochs(tmp_path: Path) -> None:
     history.end()
 
 
-DYING = """
-import os, sys, time
-from composer_dataagent.report import History
-
-history = History(sys.argv[1])
-history.begin({"run_name": "mine", "selector": "random", "num_epochs": 10}, epoch=0)
-history.append({"epoch": 0, "epochs": 1.0})
-print("told", flush=True)
-time.sleep(3600)
-"""
-
-
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_dies_is_missed_at_once(tmp_path: Path, end: signal.Signals) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", DYING, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "told\n"
-    run = read_run(tmp_path)
-    assert text_of(run).startswith("running, epoch 2 of 10") and not is_over(run)
-    process.send_signal(end)
-    process.communicate()
-    run = look_again(run)
+    with run_writer(tmp_path, epochs=1) as process:
+        run = read_run(tmp_path)
+        assert text_of(run).startswith("running, epoch 2 of 10") and not is_over(run)
+        process.send_signal(end)
+        process.wait()
+        run = look_again(run)
     assert is_over(run)
     assert text_of(run).startswith("stopped in epoch 2 of 10, last row ")
     assert "its process was killed or failed" in text_of(run)
